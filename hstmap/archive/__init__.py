@@ -1,0 +1,1 @@
+"""Which images there are: sources, listings and the manifest."""

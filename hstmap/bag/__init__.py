@@ -1,0 +1,1 @@
+"""The map-reduce: lazy collections, plans and the engines that run them. Knows no astronomy."""
