@@ -1,0 +1,102 @@
+"""How calls travel: the small protocol between the scheduler and what runs calls somewhere.
+
+A transport makes single attempts and reports what became of them. It knows nothing of retries,
+time-outs, stragglers or ledgers, so that these are the same for every engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from hstmap.bag.task import RemoteError, Stage, Status, WorkerInfo
+
+__all__ = ["Call", "CallEnded", "CallStarted", "Report", "Transport"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One attempt to be made.
+
+    Parameters
+    ----------
+    call_id : int
+        Never used twice by an engine.
+    payload : object
+        Argument for the function of the stage that was begun last.
+    """
+
+    call_id: int
+    payload: Any
+
+
+@dataclass(frozen=True)
+class CallStarted:
+    """A worker took a call up; ``time_s`` is Unix time, s."""
+
+    call_id: int
+    worker: WorkerInfo
+    time_s: float
+
+
+@dataclass(frozen=True)
+class CallEnded:
+    """A call ended, or was found to be lost.
+
+    The fields are those of `~hstmap.bag.task.Attempt`.
+    """
+
+    call_id: int
+    status: Status
+    value: Any = None
+    error: RemoteError | None = None
+    worker: WorkerInfo | None = None
+    started_s: float | None = None
+    ended_s: float = 0.0
+    peak_memory_nbytes: int | None = None
+    nbytes_in: int = 0
+    nbytes_out: int = 0
+
+
+Report: TypeAlias = CallStarted | CallEnded
+
+
+class Transport(Protocol):
+    """Something that makes calls."""
+
+    @property
+    def n_free(self) -> int:
+        """Number of calls that would be taken up at once."""
+
+    def begin(self, stage: Stage) -> None:
+        """Prepare for the calls of a stage; its function is that of all calls that follow.
+
+        Raises
+        ------
+        EngineError
+            If the function cannot travel, or the workers cannot be started.
+        """
+
+    def submit(self, calls: Sequence[Call]) -> None:
+        """Send calls off, at most `n_free` of them; never waits for them."""
+
+    def poll(self, timeout_s: float | None) -> Sequence[Report]:
+        """Wait for news.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            Longest wait, s. None: until there is news.
+
+        Returns
+        -------
+        sequence of Report
+            All that is known by now; may be empty, after the time-out or when `n_free` has grown.
+        """
+
+    def kill(self, call_ids: Iterable[int]) -> None:
+        """End calls as far as the transport can; nothing is reported about them any more."""
+
+    def close(self) -> None:
+        """End all calls and workers and remove what was left lying about. May be repeated."""
