@@ -1,0 +1,351 @@
+"""Finding the sources of an image: background, noise, extraction by SEP.
+
+SEP (Barbary 2016, JOSS 1, 58) is the C core of SExtractor (Bertin & Arnouts 1996, A&AS 117, 393).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import sep
+
+from hstmap.errors import ExtractionError, RejectedImageError, UsageError
+
+if TYPE_CHECKING:
+    from hstmap.wfc3.image import Image
+
+__all__ = ["PRESETS", "Detection", "DetectionParameters", "detect", "gaussian_kernel"]
+
+#: SEP's own start values of its two limits.
+_PIXEL_STACK: Final = 300_000
+_SUB_OBJECT_LIMIT: Final = 1024
+#: A stack entry takes some 60 bytes: this many stay below 100 MB, whatever the background.
+_LARGEST_PIXEL_STACK: Final = 1_500_000
+_PIXEL_STACK_MESSAGE: Final = "internal pixel buffer full"
+_DEBLENDING_MESSAGE: Final = "object deblending overflow"
+#: The noise is compared on every n-th pixel of both axes: 16,000 of them give its median to 1 %.
+_NOISE_STRIDE: Final = 8
+_FWHM_PER_SIGMA: Final = 2.0 * math.sqrt(2.0 * math.log(2.0))
+
+
+@dataclass(frozen=True)
+class DetectionParameters:
+    """How sources are found.
+
+    Attributes
+    ----------
+    threshold : float
+        Detection threshold, in units of the noise of a pixel.
+    min_pixels : int
+        Least number of connected pixels above the threshold.
+    kernel_fwhm : float
+        Full width at half maximum of the Gaussian that the image is convolved with, in pixels;
+        0 for none.
+    kernel_size : int
+        Side of the kernel, an odd number of pixels.
+    filter_type : {"conv", "matched"}
+        ``"conv"`` convolves the data alone, as SExtractor does. SEP's ``"matched"`` also weighs
+        by the noise map, but then deblends nothing: its thresholds for deblending are fluxes,
+        what it compares them to is a signal to noise.
+    deblend_n_thresholds, deblend_contrast : int, float
+        Number of levels and least share of the flux of a sub-object.
+    clean : float
+        SExtractor's CLEAN_PARAM; 0 to keep what is likely an artefact of a bright neighbour.
+    mesh : int
+        Side of the boxes of the background, in pixels.
+    mesh_filter : int
+        Side of the median filter over those boxes.
+    """
+
+    threshold: float = 1.5
+    min_pixels: int = 5
+    kernel_fwhm: float = 2.0
+    kernel_size: int = 5
+    filter_type: str = "conv"
+    deblend_n_thresholds: int = 32
+    deblend_contrast: float = 0.001
+    clean: float = 1.0
+    mesh: int = 64
+    mesh_filter: int = 3
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "threshold": (self.threshold > 0, "more than 0"),
+            "min_pixels": (self.min_pixels >= 1, "1 or more"),
+            "kernel_fwhm": (self.kernel_fwhm >= 0, "0 or more"),
+            "kernel_size": (self.kernel_size >= 1 and self.kernel_size % 2 == 1, "an odd number"),
+            "filter_type": (self.filter_type in {"conv", "matched"}, "'conv' or 'matched'"),
+            "deblend_n_thresholds": (self.deblend_n_thresholds >= 1, "1 or more"),
+            "deblend_contrast": (0 <= self.deblend_contrast <= 1, "between 0 and 1"),
+            "clean": (self.clean >= 0, "0 or more"),
+            "mesh": (self.mesh >= 4, "4 or more"),
+            "mesh_filter": (self.mesh_filter >= 1, "1 or more"),
+        }
+        for name, (fits, expected) in bounds.items():
+            if not fits:
+                raise UsageError(f"{name} is {getattr(self, name)!r}; it must be {expected}")
+
+
+#: Named sets of parameters. ``blog`` is what the function of 2018 used
+#: (github.com/spacetelescope/astropy-sep-lambda).
+PRESETS: Final = {
+    "default": DetectionParameters(),
+    "blog": DetectionParameters(
+        threshold=2.0,
+        min_pixels=8,
+        kernel_fwhm=2.0,
+        kernel_size=7,
+        filter_type="matched",
+        deblend_n_thresholds=32,
+        deblend_contrast=0.005,
+        mesh=32,
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """Sources of an image, and the planes to measure them on.
+
+    Attributes
+    ----------
+    objects : numpy.ndarray
+        SEP's structured array, one row a source.
+    data : numpy.ndarray
+        float32, shape (ny, nx): the image less its background, electron/s.
+    background : numpy.ndarray
+        float32, shape (ny, nx): that background.
+    err : numpy.ndarray
+        float32, shape (ny, nx): one sigma of a pixel, brought to the measured rms.
+    mask : numpy.ndarray
+        bool, shape (ny, nx): True where a pixel is not used.
+    background_level, background_rms : float
+        Of the whole image, electron/s a pixel.
+    error_scale : float
+        What the image's own errors were multiplied by.
+    relaxed : str
+        Which milder settings it took, empty if none.
+    """
+
+    objects: Any
+    data: np.ndarray
+    background: np.ndarray
+    err: np.ndarray
+    mask: np.ndarray
+    background_level: float
+    background_rms: float
+    error_scale: float
+    relaxed: str
+
+
+def gaussian_kernel(fwhm: float, size: int) -> np.ndarray | None:
+    """Sample a round Gaussian at the centres of pixels.
+
+    Parameters
+    ----------
+    fwhm : float
+        Full width at half maximum, pixels; 0 for no kernel.
+    size : int
+        Side of the kernel, an odd number of pixels.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        float32, shape (size, size), of sum 1.
+    """
+    if fwhm == 0:
+        return None
+    offset = np.arange(size, dtype=np.float64) - size // 2
+    profile = np.exp(-0.5 * (offset * _FWHM_PER_SIGMA / fwhm) ** 2)
+    kernel = np.outer(profile, profile)
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def subtract_background(image: Image, parameters: DetectionParameters) -> Detection:
+    """Model and subtract the background, and bring the errors to the noise that is there.
+
+    Parameters
+    ----------
+    image : Image
+        Its data are changed in place: the background is taken off.
+    parameters : DetectionParameters
+        Of which the mesh is used.
+
+    Returns
+    -------
+    Detection
+        Still without objects.
+
+    Raises
+    ------
+    RejectedImageError
+        If the image has no noise at all, so that no threshold can be set.
+    """
+    size = parameters.mesh_filter
+    model = sep.Background(
+        image.data, mask=image.mask, bw=parameters.mesh, bh=parameters.mesh, fw=size, fh=size
+    )
+    background, rms = model.back(), model.rms()
+    if not (math.isfinite(model.globalrms) and model.globalrms > 0):
+        raise RejectedImageError(
+            "no_noise", f"the background's rms is {model.globalrms}: no threshold can be set"
+        )
+    data = np.subtract(image.data, background, out=image.data)
+    scale = 1.0
+    err = rms
+    if image.err is not None:
+        sample = (slice(None, None, _NOISE_STRIDE), slice(None, None, _NOISE_STRIDE))
+        used = ~image.mask[sample]
+        if not used.any():
+            used = np.ones_like(used)
+        scale = float(np.median(rms[sample][used] / image.err[sample][used]))
+        err = np.multiply(image.err, np.float32(scale), out=image.err)
+    return Detection(
+        objects=None,
+        data=data,
+        background=background,
+        err=err,
+        mask=image.mask,
+        background_level=float(model.globalback),
+        background_rms=float(model.globalrms),
+        error_scale=scale,
+        relaxed="",
+    )
+
+
+@contextmanager
+def _sep_limits(pixel_stack: int, sub_object_limit: int) -> Iterator[None]:
+    """Set SEP's limits, which are the whole process', for a while."""
+    sep.set_extract_pixstack(pixel_stack)
+    sep.set_sub_object_limit(sub_object_limit)
+    try:
+        yield
+    finally:
+        sep.set_extract_pixstack(_PIXEL_STACK)
+        sep.set_sub_object_limit(_SUB_OBJECT_LIMIT)
+
+
+@dataclass(frozen=True)
+class _Rung:
+    """One step of the ladder of ever milder settings."""
+
+    pixel_stack: int = _PIXEL_STACK
+    sub_object_limit: int = _SUB_OBJECT_LIMIT
+    n_thresholds: int = 32
+    contrast: float = 0.0
+    threshold_factor: float = 1.0
+
+    def described(self) -> str:
+        """Say what was used, for the image's notes."""
+        deblending = (
+            "no deblending" if self.contrast == 1.0 else f"{self.n_thresholds} deblending levels"
+        )
+        return (
+            f"{self.pixel_stack} pixels and {self.sub_object_limit} sub-objects at most, "
+            f"{deblending}, threshold x {self.threshold_factor:g}"
+        )
+
+
+def _ladder(parameters: DetectionParameters, n_pixels: int) -> tuple[_Rung, ...]:
+    """List the settings to try: larger limits, coarser deblending, a higher threshold."""
+    first = _Rung(
+        n_thresholds=parameters.deblend_n_thresholds, contrast=parameters.deblend_contrast
+    )
+    # No image fills more of the stack than it has pixels.
+    larger = replace(
+        first,
+        pixel_stack=max(_PIXEL_STACK, min(n_pixels + 1, _LARGEST_PIXEL_STACK)),
+        sub_object_limit=4 * _SUB_OBJECT_LIMIT,
+    )
+    coarser = replace(larger, n_thresholds=min(8, first.n_thresholds))
+    whole = replace(larger, n_thresholds=1, contrast=1.0)
+    return (
+        first,
+        larger,
+        coarser,
+        whole,
+        *(replace(whole, threshold_factor=factor) for factor in (2.0, 4.0, 8.0)),
+    )
+
+
+def extract(detection: Detection, parameters: DetectionParameters) -> Detection:
+    """Extract the sources, with ever milder settings where SEP's limits are hit.
+
+    Parameters
+    ----------
+    detection : Detection
+        From `subtract_background`.
+    parameters : DetectionParameters
+        How to find sources.
+
+    Returns
+    -------
+    Detection
+        The same with its objects.
+
+    Raises
+    ------
+    ExtractionError
+        If the mildest settings hit a limit, too.
+    """
+    kernel = gaussian_kernel(parameters.kernel_fwhm, parameters.kernel_size)
+    rungs = _ladder(parameters, detection.data.size)
+    for i, rung in enumerate(rungs):
+        try:
+            with _sep_limits(rung.pixel_stack, rung.sub_object_limit):
+                objects = sep.extract(
+                    detection.data,
+                    parameters.threshold * rung.threshold_factor,
+                    err=detection.err,
+                    mask=detection.mask,
+                    minarea=parameters.min_pixels,
+                    filter_kernel=kernel,
+                    filter_type=parameters.filter_type,
+                    deblend_nthresh=rung.n_thresholds,
+                    deblend_cont=rung.contrast,
+                    clean=parameters.clean > 0,
+                    clean_param=parameters.clean or 1.0,
+                )
+        except Exception as error:  # noqa: BLE001 - SEP raises bare Exception for both overflows
+            if not _is_overflow(error):
+                raise
+        else:
+            return replace(detection, objects=objects, relaxed=rung.described() if i else "")
+    raise ExtractionError(
+        "too_many_pixels",
+        f"SEP's limits were hit at {rungs[-1].described()} too: the background is not one",
+    )
+
+
+def _is_overflow(error: Exception) -> bool:
+    """Tell SEP's two overflows, which have no type of their own, from anything else."""
+    return any(text in str(error) for text in (_PIXEL_STACK_MESSAGE, _DEBLENDING_MESSAGE))
+
+
+def detect(image: Image, parameters: DetectionParameters) -> Detection:
+    """Find the sources of an image.
+
+    Parameters
+    ----------
+    image : Image
+        Its planes are used up: background and error scale are applied in place.
+    parameters : DetectionParameters
+        How to find sources.
+
+    Returns
+    -------
+    Detection
+
+    Raises
+    ------
+    RejectedImageError
+        If the image has no noise.
+    ExtractionError
+        If SEP's limits are hit with the mildest settings, too.
+    """
+    return extract(subtract_background(image, parameters), parameters)
