@@ -8,6 +8,7 @@
      +-- StorageError               a store answered otherwise than it was asked
      |    +-- MissingObjectError    there is no such object
      |    +-- ForbiddenObjectError  the object may not be read or written
+     +-- ArchiveError               the archive's search gave no usable answer
      +-- ImageError                 one image cannot be used
      |    +-- RejectedImageError    not an image that this is for
      |    +-- BrokenImageError      an image that is damaged
@@ -22,6 +23,7 @@ Every message says what was got, what was expected and what to do now.
 from __future__ import annotations
 
 __all__ = [
+    "ArchiveError",
     "BrokenImageError",
     "ConservationError",
     "EngineError",
@@ -76,6 +78,10 @@ class MissingObjectError(StorageError):
 
 class ForbiddenObjectError(StorageError):
     """The object may not be read, or not be written there."""
+
+
+class ArchiveError(HstmapError):
+    """The archive's search gave no usable answer, or answers that contradict each other."""
 
 
 class ImageError(HstmapError):
