@@ -1,0 +1,361 @@
+"""One object store for local folders and ``s3://``: nothing else touches bytes at rest.
+
+A thin, counting layer over `obstore <https://developmentseed.org/obstore/>`__, chosen because a
+worker pays for what it imports: obstore takes 5 ms, making a boto3 client half a second.
+
+What is read of the environment for ``s3://``:
+
+- ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, and what containers,
+  Lambda and EC2 offer, are used as every AWS tool does.
+- Without those, the profile of ``~/.aws/credentials`` and ``~/.aws/config`` that ``AWS_PROFILE``
+  names (or ``default``), through boto3, which is imported only then.
+- ``AWS_ENDPOINT_URL_S3``, else ``AWS_ENDPOINT_URL``: another S3 server, plain http included.
+- ``AWS_REGION``, else ``AWS_DEFAULT_REGION``, else the profile's, else ``us-east-1``.
+
+Requests to the public archive bucket ``stpubdata`` are not signed and need no account.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore import exceptions as obstore_exceptions
+
+from hstmap.errors import MissingObjectError, StorageError
+from hstmap.ranged import RangedFile
+from hstmap.storage_backend import (
+    StorageOptions,
+    check_not_forked,
+    join_url,
+    open_backend,
+    parse_url,
+    split_url,
+)
+from hstmap.storage_errors import EmptyRangeError, ObjectExistsError, storage_error
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, ObjectMeta
+
+__all__ = [
+    "ObjectInfo",
+    "RequestCounts",
+    "StorageOptions",
+    "Store",
+    "join_url",
+    "open_store",
+    "split_url",
+]
+
+LIST_PAGE_LENGTH = 1000
+"""Keys in one answer of S3's ListObjectsV2, and so in one request (S3 API reference)."""
+
+MULTIPART_NBYTES = 64 * 1024 * 1024
+"""Objects beyond this travel in parts of `PART_NBYTES`: a lost connection then costs one part."""
+
+PART_NBYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """Facts of one stored object.
+
+    Parameters
+    ----------
+    key : str
+        Its key, relative to the store's URL.
+    nbytes : int
+        Its size in bytes.
+    etag : str or None
+        What the store tells versions apart by, without quotes. On S3 often the MD5 in hex.
+    modified : datetime.datetime
+        When it was last written, UTC.
+    """
+
+    key: str
+    nbytes: int
+    etag: str | None
+    modified: datetime
+
+
+@dataclass
+class RequestCounts:
+    """Requests by kind, and the bytes that they moved.
+
+    Every request is counted when it is made, whatever the answer: S3 charges for a 404 too.
+    What obstore repeats by itself (5xx answers, dropped connections) counts once. Local reads
+    and writes count as the requests that they would be on S3.
+    """
+
+    n_get: int = 0
+    n_put: int = 0
+    n_list: int = 0
+    n_head: int = 0
+    n_delete: int = 0
+    nbytes_read: int = 0
+    nbytes_written: int = 0
+
+    def __add__(self, other: RequestCounts) -> RequestCounts:
+        mine, theirs = asdict(self), asdict(other)
+        return RequestCounts(**{name: mine[name] + theirs[name] for name in mine})
+
+    def __iadd__(self, other: RequestCounts) -> RequestCounts:
+        for item in fields(self):
+            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+        return self
+
+
+def open_store(url: str, options: StorageOptions | None = None) -> Store:
+    """Open the store at `url`. Sends no request: a store that is not there shows on first use.
+
+    Parameters
+    ----------
+    url : str
+        A folder, ``file:///folder``, ``s3://bucket[/prefix]``, or ``memory://name[/prefix]``
+        (lives as long as the process).
+    options : StorageOptions, optional
+        How to reach S3.
+
+    Raises
+    ------
+    UsageError
+        If the scheme is unknown, or ``AWS_PROFILE`` names no profile.
+    """
+    return Store(url, options or StorageOptions())
+
+
+class Store:
+    """One location: a local folder, or an S3 bucket and prefix. Made by `open_store`.
+
+    Keys are relative to the location, with ``/`` between their parts. Threads may share a store.
+    A pickled store opens anew where it is loaded, with its counts at zero.
+
+    Attributes
+    ----------
+    url : str
+        Absolute, without a slash at its end.
+    counts : RequestCounts
+        What was asked of the store so far.
+    """
+
+    def __init__(self, url: str, options: StorageOptions) -> None:
+        scheme, bucket, path = parse_url(url)
+        self._scheme = scheme
+        self._options = options
+        self._prefix = path.strip("/") + "/" if path.strip("/") else ""
+        self._backend = open_backend(scheme, bucket, options)
+        self._lock = threading.Lock()
+        self.url = path if scheme == "file" else f"{scheme}://{bucket}/{path}".rstrip("/")
+        self.counts = RequestCounts()
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str, StorageOptions]]:
+        return Store, (self.url, self._options)
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    def get(self, key: str) -> bytes:
+        """Return the object's bytes.
+
+        Raises
+        ------
+        MissingObjectError, ForbiddenObjectError, StorageError
+            As every method that takes a key.
+        """
+        return self.get_with_info(key)[0]
+
+    def get_with_info(self, key: str) -> tuple[bytes, ObjectInfo]:
+        """Return the object's bytes and its facts, for one request."""
+        return self._get(key, {})
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """Return the bytes of [start, end): fewer where the object ends, an error past its end."""
+        return self._get(key, {"range": (start, end)})[0]
+
+    def open_ranged(self, key: str, first_nbytes: int) -> RangedFile:
+        """Open the object as a file, of which the first bytes are fetched at once.
+
+        Parameters
+        ----------
+        key : str
+            The object.
+        first_nbytes : int
+            How many bytes to fetch up front, in the one request that also tells size and ETag.
+            What is read beyond them is fetched on demand.
+
+        Returns
+        -------
+        RangedFile
+            Raises StorageError on reading if the object changed after it was opened.
+        """
+        try:
+            first, info = self._get(key, {"range": (0, max(1, first_nbytes))})
+        except EmptyRangeError:
+            # No range lies within an empty object.
+            first, info = b"", self.head(key)
+        unchanged: GetOptions = {}
+        if info.etag is not None:
+            unchanged["if_match"] = info.etag if info.etag[:2] == "W/" else f'"{info.etag}"'
+
+        def fetch(start: int, end: int) -> bytes:
+            return self._get(key, {**unchanged, "range": (start, end)})[0]
+
+        return RangedFile(join_url(self.url, key), info, first, fetch)
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        """Write the object, whole or not at all: a reader sees the old bytes or the new.
+
+        Parameters
+        ----------
+        key : str
+            The object; local folders on the way are made.
+        data : bytes
+            All of it.
+        if_absent : bool
+            Leave an object alone that is there already (an atomic test on S3 and locally).
+
+        Returns
+        -------
+        bool
+            False if it was there and `if_absent` was given, else True.
+        """
+        path = self._path(key)
+        # A conditional write cannot be split; a local file is never sent in parts.
+        in_parts = self._scheme == "s3" and len(data) > MULTIPART_NBYTES and not if_absent
+        n_put = 2 + -(-len(data) // PART_NBYTES) if in_parts else 1
+        try:
+            with self._request(key, RequestCounts(n_put=n_put)):
+                obstore.put(
+                    self._backend,
+                    path,
+                    data,
+                    mode="create" if if_absent else "overwrite",
+                    use_multipart=in_parts,
+                    chunk_size=PART_NBYTES,
+                )
+        except ObjectExistsError:
+            return False
+        self._count(RequestCounts(nbytes_written=len(data)))
+        return True
+
+    def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        """Yield the objects whose keys begin with `prefix`, page by page as they are asked for.
+
+        Parameters
+        ----------
+        prefix : str
+            Any beginning of a key, as S3 means it: end it with ``/`` for one folder.
+        start_after : str
+            Only keys that sort after this one: several listings can then share a large folder.
+
+        Yields
+        ------
+        ObjectInfo
+            In the order of the keys on S3, in no order locally.
+        """
+        folder, _, beginning = prefix.rpartition("/")
+        within = self._prefix + folder
+        offset = max(_just_before(prefix) if beginning else "", start_after)
+        with self._request(prefix, RequestCounts()):
+            pages = obstore.list(
+                self._backend,
+                within.strip("/") or None,
+                offset=self._prefix + offset if offset else None,
+                chunk_size=LIST_PAGE_LENGTH,
+            )
+        n_pages = 0
+        while True:
+            with self._request(prefix, RequestCounts()):
+                page = next(pages, None)
+            n_pages += 1
+            if page is not None or n_pages == 1:
+                self._count(RequestCounts(n_list=1))
+            if page is None:
+                return
+            for meta in page:
+                info = self._info(meta)
+                if info.key.startswith(prefix):
+                    yield info
+                elif self._scheme == "s3" and info.key > prefix:
+                    # S3 lists in the order of the keys: what begins with the prefix is over.
+                    return
+
+    def head(self, key: str) -> ObjectInfo:
+        """Return the object's facts without its bytes."""
+        path = self._path(key)
+        with self._request(key, RequestCounts(n_head=1)):
+            return self._info(obstore.head(self._backend, path))
+
+    def exists(self, key: str) -> bool:
+        """Return whether there is such an object, for one HEAD."""
+        try:
+            self.head(key)
+        except MissingObjectError:
+            return False
+        return True
+
+    def delete(self, key: str) -> None:
+        """Delete the object; no error if there is none."""
+        path = self._path(key)
+        try:
+            with self._request(key, RequestCounts(n_delete=1)):
+                obstore.delete(self._backend, path)
+        except MissingObjectError:
+            return
+
+    def local_path(self, key: str) -> Path | None:
+        """Return where the object lies in the file system, None for a remote one."""
+        return Path(self.url, key) if self._scheme == "file" else None
+
+    def _get(self, key: str, options: GetOptions) -> tuple[bytes, ObjectInfo]:
+        path = self._path(key)
+        with self._request(key, RequestCounts(n_get=1)):
+            result = obstore.get(self._backend, path, options=options)
+            data = result.bytes().to_bytes()
+        self._count(RequestCounts(nbytes_read=len(data)))
+        return data, self._info(result.meta)
+
+    def _path(self, key: str) -> str:
+        """Return the backend's path of `key`; a key that obstore would bend is refused."""
+        if not key or key.startswith("/") or key.endswith("/"):
+            raise StorageError(
+                join_url(self.url, key),
+                f"{key!r} names no object: a key neither is empty nor begins or ends with '/'",
+            )
+        return self._prefix + key
+
+    def _info(self, meta: ObjectMeta) -> ObjectInfo:
+        etag = meta["e_tag"]
+        return ObjectInfo(
+            key=meta["path"].removeprefix(self._prefix),
+            nbytes=meta["size"],
+            etag=etag.strip('"') if etag and etag[:2] != "W/" else etag,
+            modified=meta["last_modified"],
+        )
+
+    def _count(self, counts: RequestCounts) -> None:
+        with self._lock:
+            self.counts += counts
+
+    @contextmanager
+    def _request(self, key: str, counts: RequestCounts) -> Iterator[None]:
+        url = join_url(self.url, key)
+        check_not_forked(url)
+        self._count(counts)
+        try:
+            yield
+        except (obstore_exceptions.BaseError, OSError, ValueError) as error:
+            raise storage_error(error, url) from error
+
+
+def _just_before(prefix: str) -> str:
+    """Return a string that sorts before `prefix`, with hardly a key between: S3 lists after it."""
+    stem, last = prefix[:-1], prefix[-1]
+    # '/' precedes '0', and hardly a character that a key can hold precedes either.
+    return stem if last in " !0" else stem + chr(ord(last) - 1) + "~"

@@ -1,0 +1,187 @@
+"""What a store's errors mean, and what to do about each: obstore's errors become hstmap's."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from obstore import exceptions as obstore_exceptions
+
+from hstmap.errors import ForbiddenObjectError, MissingObjectError, StorageError
+
+__all__ = ["EmptyRangeError", "ObjectExistsError", "storage_error"]
+
+
+class EmptyRangeError(StorageError):
+    """A range that begins at or past the object's end, as any range of an empty object does."""
+
+
+class ObjectExistsError(StorageError):
+    """A conditional write found an object there."""
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """An error of type `cause` whose text holds `pattern` becomes `result` with `message`."""
+
+    cause: type[Exception]
+    pattern: str
+    result: type[StorageError]
+    message: str
+
+
+_E = obstore_exceptions
+
+# The first rule that fits is used. Operating systems' error numbers: 1 EPERM, 13 EACCES,
+# 17 EEXIST, 20 ENOTDIR, 21 EISDIR, 28 ENOSPC, 30 EROFS, 36/63 ENAMETOOLONG, 122 EDQUOT.
+_RULES = (
+    _Rule(
+        FileNotFoundError,
+        r"is directory",
+        StorageError,
+        "is a folder where a file is needed: name a file in it",
+    ),
+    _Rule(
+        Exception,
+        r"NoSuchBucket",
+        MissingObjectError,
+        "there is no such bucket: check its name, and make it first if it is to be written",
+    ),
+    _Rule(
+        FileNotFoundError,
+        r"",
+        MissingObjectError,
+        "there is no such object: check the name",
+    ),
+    _Rule(
+        Exception,
+        r"ExpiredToken",
+        ForbiddenObjectError,
+        "the AWS credentials have expired: renew them and run again",
+    ),
+    _Rule(
+        Exception,
+        r"InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken",
+        ForbiddenObjectError,
+        "the AWS credentials are not valid: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+        "or the profile that AWS_PROFILE names",
+    ),
+    _Rule(
+        Exception,
+        r"169\.254\.\d+\.\d+|[Cc]redential provider|No credentials|Credential is None",
+        ForbiddenObjectError,
+        "no AWS credentials were found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY; public buckets need none (unsigned requests)",
+    ),
+    _Rule(
+        Exception,
+        r"\(os error (1|13|30)\)",
+        ForbiddenObjectError,
+        "no permission: check the owner and mode of the file and of the folders above it",
+    ),
+    _Rule(
+        _E.PermissionDeniedError,
+        r"",
+        ForbiddenObjectError,
+        "access denied (403): these credentials may not do this, or the object is not there and "
+        "they may not list the bucket; check the name and the policy",
+    ),
+    _Rule(
+        _E.UnauthenticatedError,
+        r"",
+        ForbiddenObjectError,
+        "not authenticated (401): check the AWS credentials",
+    ),
+    _Rule(
+        _E.AlreadyExistsError,
+        r"",
+        ObjectExistsError,
+        "is there already",
+    ),
+    _Rule(
+        _E.PreconditionError,
+        r"",
+        StorageError,
+        "was replaced while it was being read: read it again",
+    ),
+    _Rule(
+        Exception,
+        r"[Rr]equested range was invalid|Invalid range|416 Range Not Satisfiable",
+        EmptyRangeError,
+        "the range begins at or past the end of the object: ask for bytes that it has",
+    ),
+    _Rule(
+        Exception,
+        r"Received redirect without LOCATION|PermanentRedirect|AuthorizationHeaderMalformed",
+        StorageError,
+        "the bucket is in another region: set AWS_REGION to its own",
+    ),
+    _Rule(
+        Exception,
+        r"\(os error 20\)",
+        StorageError,
+        "a part of the path is a file where a folder is needed: check the path",
+    ),
+    _Rule(
+        Exception,
+        r"\(os error 21\)",
+        StorageError,
+        "is a folder where a file is needed: name a file in it",
+    ),
+    _Rule(
+        Exception,
+        r"\(os error (28|122)\)",
+        StorageError,
+        "no space is left there: free some, or write elsewhere",
+    ),
+    _Rule(
+        Exception,
+        r"parse path|invalid path|Filenames containing|\(os error (36|63)\)",
+        StorageError,
+        "is not a name that a store takes (empty parts, '.', '..', control characters, an end "
+        "like '#1', too long): rename it",
+    ),
+    _Rule(
+        Exception,
+        r"HTTP error|after \d+ retries|50\d |timed out",
+        StorageError,
+        "the store could not be reached or kept failing: check the network and the endpoint, "
+        "then run again",
+    ),
+    _Rule(
+        Exception,
+        r"",
+        StorageError,
+        "the store answered otherwise than it was asked",
+    ),
+)
+
+
+def storage_error(error: Exception, url: str) -> StorageError:
+    """Return hstmap's error for one of obstore's.
+
+    Parameters
+    ----------
+    error : Exception
+        What obstore raised.
+    url : str
+        What was asked for.
+
+    Returns
+    -------
+    StorageError
+        Of the kind that fits, with one line that says what to do; its end, in parentheses, is
+        what the store itself said.
+    """
+    text = str(error)
+    for rule in _RULES:
+        if isinstance(error, rule.cause) and re.search(rule.pattern, text):
+            return rule.result(url, f"{rule.message} ({_first_sentence(text)})")
+    raise AssertionError("the last rule fits every error")
+
+
+def _first_sentence(text: str) -> str:
+    """Return the store's own words: the first line, without the dump that follows it."""
+    lines = text.strip().splitlines() or [""]
+    words = lines[0].strip().rstrip(":")
+    return words if len(words) <= 300 else words[:300] + "..."
