@@ -1,0 +1,232 @@
+"""The planes of one image: which HDUs they are, their pixels in native order, their mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from hstmap.errors import BrokenImageError, RejectedImageError
+from hstmap.wfc3 import reject
+from hstmap.wfc3.hdus import FitsFile, shape_of
+from hstmap.wfc3.header import Headers, count_rate_divisor, product_of_name
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hstmap.wfc3.model import ReadParameters
+
+__all__ = ["Planes", "make_mask", "read_planes", "read_weights"]
+
+# Reference pixels on each side of an IMA's arrays (WFC3 Instrument Handbook, section 5.7).
+_IMA_BORDER = 5
+# Between SCI and the last plane that belongs to it.
+_N_HDUS_AFTER_SCIENCE = 3
+_REQUIRED = {"flt": ("ERR", "DQ"), "ima": ("ERR", "DQ"), "drz": ("WHT",)}
+
+
+@dataclass
+class Planes:
+    """The planes of one image, native, C-contiguous and all of one shape.
+
+    Parameters
+    ----------
+    product : str
+        ``"flt"``, ``"drz"``, ``"ima"`` or ``"image"``.
+    headers : Headers
+        Of the primary HDU and of SCI.
+    sci : ndarray of float32, shape (ny, nx)
+        In electrons / s; not finite where the file is not.
+    err, wht : ndarray of float32, shape (ny, nx), or None
+        Standard deviation of `sci`; weight of `sci`, proportional to its inverse variance.
+    dq : ndarray of int16 or int32, shape (ny, nx), or None
+        DQ bits.
+    """
+
+    product: str
+    headers: Headers
+    sci: NDArray[np.float32]
+    err: NDArray[np.float32] | None = None
+    wht: NDArray[np.float32] | None = None
+    dq: NDArray[np.signedinteger[Any]] | None = None
+
+
+def read_planes(file: BinaryIO, name: str, parameters: ReadParameters, notes: list[str]) -> Planes:
+    """Read the planes of one file, after checking that its header is of an image of the sky.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        Seekable.
+    name : str
+        Its key or path, which may name the product.
+    parameters : ReadParameters
+        How to read it.
+    notes : list of str
+        Gets a line for whatever is odd but usable.
+
+    Raises
+    ------
+    RejectedImageError, BrokenImageError
+        As `hstmap.wfc3.image.read_image` does.
+    """
+    fits_file = FitsFile(file)
+    primary = Headers(fits_file.primary, fits_file.primary)
+    reject.check_headers(primary)
+    product = product_of_name(name) or product_of_name(primary.text("FILENAME"))
+    science = fits_file.find_science()
+    header = fits_file.hdu(science).header
+    if science == 0:
+        product = "image"
+    if product == "ima" and not parameters.ima:
+        raise RejectedImageError("ima", "an IMA; its last read is read on request (ima=True)")
+    headers = Headers(fits_file.primary, header)
+    divisor = count_rate_divisor(headers, notes)
+    sci = _read_science(fits_file, science, parameters)
+    planes = Planes(product, headers, sci)
+    if science > 0:
+        _read_companions(fits_file, science, planes, notes)
+    if planes.product == "ima":
+        _trim_border(planes)
+    if divisor != 1:
+        _divide(planes, divisor)
+    return planes
+
+
+def read_weights(file: BinaryIO, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Read a weight map of its own: the primary array, or the first WHT or SCI extension.
+
+    Raises
+    ------
+    BrokenImageError
+        If its shape is not that of the image.
+    """
+    fits_file = FitsFile(file)
+    index = 0 if shape_of(fits_file.hdu(0)) else 1
+    hdu = fits_file.hdu(index)
+    found = () if hdu is None else shape_of(hdu)
+    if found != shape:
+        raise BrokenImageError("shape", f"the weight map's shape is {found}, the image's {shape}")
+    return _native_float(fits_file.pixels(index))
+
+
+def _read_science(
+    fits_file: FitsFile, index: int, parameters: ReadParameters
+) -> NDArray[np.float32]:
+    fits_file.check_length(index)
+    reject.check_shape(shape_of(fits_file.hdu(index)), parameters.min_side, parameters.max_pixels)
+    return _native_float(fits_file.pixels(index))
+
+
+def _read_companions(fits_file: FitsFile, science: int, planes: Planes, notes: list[str]) -> None:
+    """Read ERR and DQ, or WHT, whichever follow SCI; nothing after them is touched."""
+    found: set[str] = set()
+    for index in range(science + 1, science + 1 + _N_HDUS_AFTER_SCIENCE):
+        hdu = fits_file.hdu(index)
+        if hdu is None or hdu.name == "SCI" or {"ERR", "DQ"} <= found or "WHT" in found:
+            break
+        if hdu.name not in ("ERR", "DQ", "WHT"):
+            continue
+        found.add(hdu.name)
+        shape = shape_of(hdu)
+        if not shape:
+            notes.append(f"{hdu.name} has no pixels")
+            continue
+        if shape != planes.sci.shape:
+            raise BrokenImageError(
+                "shape", f"SCI has shape {planes.sci.shape}, {hdu.name} {shape}: they must agree"
+            )
+        pixels = fits_file.pixels(index)
+        if hdu.name == "DQ":
+            planes.dq = _native_dq(pixels)
+        else:
+            setattr(planes, hdu.name.lower(), _native_float(pixels))
+    missing = [plane for plane in _REQUIRED.get(planes.product, ()) if plane not in found]
+    if missing:
+        raise BrokenImageError(
+            "truncated", f"no {' and no '.join(missing)} after SCI: the file may be cut short"
+        )
+    if not planes.product:
+        planes.product = "drz" if "WHT" in found else "flt" if "DQ" in found else "image"
+
+
+def _native_float(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """Copy pixels of any type and byte order to native, C-contiguous float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.ascontiguousarray(pixels, dtype=np.float32)
+
+
+def _native_dq(pixels: NDArray[Any]) -> NDArray[np.signedinteger[Any]]:
+    fits_int16 = pixels.dtype.kind == "i" and pixels.dtype.itemsize <= 2
+    return np.ascontiguousarray(pixels, dtype=np.int16 if fits_int16 else np.int32)
+
+
+def _trim_border(planes: Planes) -> None:
+    """Cut an IMA's reference pixels off, and shift its header's positions to match."""
+    inner = (slice(_IMA_BORDER, -_IMA_BORDER),) * 2
+    for plane in ("sci", "err", "dq"):
+        pixels = getattr(planes, plane)
+        if pixels is not None:
+            setattr(planes, plane, np.ascontiguousarray(pixels[inner]))
+    header = planes.headers.science = planes.headers.science.copy()
+    for keyword in ("CRPIX1", "CRPIX2", "LTV1", "LTV2"):
+        if keyword in header:
+            header[keyword] -= _IMA_BORDER
+
+
+def _divide(planes: Planes, divisor: float) -> None:
+    planes.sci /= np.float32(divisor)
+    if planes.err is not None:
+        planes.err /= np.float32(divisor)
+    if planes.wht is not None:
+        planes.wht *= np.float32(divisor**2)
+
+
+def make_mask(planes: Planes, mask_bits: int, notes: list[str]) -> NDArray[np.bool_]:
+    """Mark the pixels that are not to be used, and make their values harmless.
+
+    A pixel is masked if its DQ has one of `mask_bits`, if its value is not finite, or if its
+    error (or weight) is not a positive finite number. Values that are not finite become 0:
+    SEP skips masked pixels, but a NaN spoils its sums.
+
+    Parameters
+    ----------
+    planes : Planes
+        Changed in place: `sci` and `err` are finite afterwards, and `err` is made from `wht`.
+    mask_bits : int
+        DQ bits that hide a pixel.
+    notes : list of str
+        Gets a line if the errors are of no use.
+
+    Raises
+    ------
+    RejectedImageError
+        If no pixel is finite, none differs from zero, or all are masked.
+    """
+    finite = np.isfinite(planes.sci)
+    if not finite.all():
+        if not finite.any():
+            raise RejectedImageError("all_nan", "no pixel of the science array is finite")
+        np.copyto(planes.sci, 0, where=~finite)
+    if not planes.sci.any():
+        raise RejectedImageError("all_zero", "every pixel of the science array is zero")
+    mask = np.logical_not(finite, out=finite)
+    if planes.dq is not None:
+        mask |= (planes.dq & planes.dq.dtype.type(mask_bits)) != 0
+    if planes.wht is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            planes.err = np.reciprocal(np.sqrt(planes.wht))
+    if planes.err is not None:
+        usable = (planes.err > 0) & (planes.err < np.inf)
+        if usable.any():
+            mask |= ~usable
+            np.copyto(planes.err, 0, where=~usable)
+        elif planes.wht is None:
+            notes.append("ERR has no positive value: not used")
+            planes.err = None
+        else:
+            mask[:] = True
+    if mask.all():
+        raise RejectedImageError("all_masked", "no pixel is good: all are masked")
+    return mask
