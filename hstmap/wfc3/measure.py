@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hstmap.wfc3.detect import Detection
     from hstmap.wfc3.image import Image, ImageInfo
 
-__all__ = ["MeasureParameters", "Sources", "empty_sources", "magnitudes", "measure"]
+__all__ = ["MeasureParameters", "Sources", "depth_5sigma", "empty_sources", "magnitudes", "measure"]
 
 Sources = dict[str, np.ndarray]
 
@@ -198,14 +198,14 @@ def measure(image: Image, detection: Detection, parameters: MeasureParameters) -
         detection, parameters, theta
     )
     columns: Sources = {}
-    columns |= _photometry("auto", flux, flux_err, image.info.zero_point)
+    columns |= _photometry("auto", flux, flux_err, image.info.zero_point_ab)
     scale = image.info.pixel_scale_arcsec or _NOMINAL_PIXEL_SCALE
     for i, radius_arcsec in enumerate(APERTURE_RADII_ARCSEC, start=1):
         radius = max(radius_arcsec / scale, _LEAST_RADIUS)
         summed, summed_err, _ = sep.sum_circle(
             data, x, y, radius, err=detection.err, mask=detection.mask, subpix=_SUBPIXELS
         )
-        columns |= _photometry(f"aper_{i}", summed, summed_err, image.info.zero_point)
+        columns |= _photometry(f"aper_{i}", summed, summed_err, image.info.zero_point_ab)
     half_light, _ = sep.flux_radius(
         data, x, y, extent, 0.5, normflux=flux, mask=detection.mask, subpix=_SUBPIXELS
     )
@@ -253,3 +253,25 @@ def _photometry(
         f"mag_{name}": mag,
         f"mag_{name}_err": mag_err,
     }
+
+
+def depth_5sigma(info: ImageInfo, detection: Detection) -> float | None:
+    """Give the magnitude of a flux of 5 sigma in the larger aperture.
+
+    Parameters
+    ----------
+    info : ImageInfo
+        For zero point and pixel scale.
+    detection : Detection
+        For the background's rms, taken to be uncorrelated from pixel to pixel.
+
+    Returns
+    -------
+    float or None
+        AB magnitude; None without a zero point.
+    """
+    if info.zero_point_ab is None:
+        return None
+    radius = APERTURE_RADII_ARCSEC[1] / (info.pixel_scale_arcsec or _NOMINAL_PIXEL_SCALE)
+    noise = detection.background_rms * np.sqrt(np.pi) * radius
+    return float(info.zero_point_ab - 2.5 * np.log10(5.0 * noise))
