@@ -1,0 +1,1 @@
+"""A made archive that answers as MAST does, for rehearsals without a network."""
