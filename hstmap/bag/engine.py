@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from hstmap.bag.events import Observer
-from hstmap.bag.outcome import call_function
+from hstmap.bag.outcome import attempt_call, judged, peak_memory_nbytes, reset_peak_memory
 from hstmap.bag.scheduler import StageRun
 from hstmap.bag.task import (
     Attempt,
@@ -177,8 +177,9 @@ class _InProcessTransport:
         call, self._call = self._call, None
         worker = WorkerInfo(socket.gethostname(), os.getpid(), self._cold)
         self._cold = False
+        reset_peak_memory()
         started_s = time.time()
-        outcome = call_function(self._stage.function, call.payload, self._retry_on)
+        outcome = judged(attempt_call(self._stage.function, call.payload), self._retry_on)
         return (
             CallStarted(call.call_id, worker, started_s),
             CallEnded(
@@ -189,7 +190,7 @@ class _InProcessTransport:
                 worker=worker,
                 started_s=started_s,
                 ended_s=time.time(),
-                peak_memory_nbytes=outcome.peak_memory_nbytes,
+                peak_memory_nbytes=peak_memory_nbytes(),
             ),
         )
 

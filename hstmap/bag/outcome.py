@@ -1,4 +1,4 @@
-"""The worker's boundary: calls a function and turns whatever comes of it into data.
+"""The boundary of a worker: calls something and turns whatever comes of it into data.
 
 Workers import this, so it imports the standard library only.
 """
@@ -9,13 +9,17 @@ import resource
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from hstmap.bag.policy import is_retryable
 from hstmap.bag.task import RemoteError, Status
 
-__all__ = ["Outcome", "call_function", "describe_exception"]
+__all__ = ["Outcome", "attempt_call", "judged", "peak_memory_nbytes", "reset_peak_memory"]
+
+_OUR_FRAMES = frozenset(str(Path(__file__).with_name(name)) for name in ("outcome.py", "wire.py"))
 
 
 @dataclass(frozen=True)
@@ -27,87 +31,87 @@ class Outcome:
     status : Status
         ``ok``, ``error`` or ``lost`` (the function left by `sys.exit`).
     value : object
-        What the function returned.
+        What was returned.
     error : RemoteError, optional
         None if and only if the status is ``ok``.
-    peak_memory_nbytes : int, optional
-        See `~hstmap.bag.task.Attempt`.
     """
 
     status: Status
     value: Any = None
     error: RemoteError | None = None
-    peak_memory_nbytes: int | None = None
 
 
-def call_function(
-    function: Callable[[Any], Any], payload: Any, retry_on: tuple[type[BaseException], ...]
-) -> Outcome:
+def attempt_call(function: Callable[..., Any], *arguments: Any) -> Outcome:
     """Call a function; nothing that it raises gets past this, but `KeyboardInterrupt`.
 
     Parameters
     ----------
     function : callable
-    payload : object
-        Its argument.
-    retry_on : tuple of exception classes
-        Exceptions that another attempt may mend.
+    *arguments : object
+        Its arguments.
 
     Returns
     -------
     Outcome
+        An error is not marked as retryable; see `judged`.
     """
-    reset_peak_memory()
     try:
-        value = function(payload)
+        return Outcome("ok", function(*arguments))
     except SystemExit as left:
-        error = RemoteError(
-            "SystemExit", f"the function left by sys.exit({left.code!r})", "", retryable=True
-        )
-        return Outcome("lost", error=error, peak_memory_nbytes=peak_memory_nbytes())
-    except Exception as raised:  # noqa: BLE001 - the worker's boundary: failures become data here
-        return Outcome(
-            "error",
-            error=describe_exception(raised, is_retryable(type(raised), retry_on)),
-            peak_memory_nbytes=peak_memory_nbytes(),
-        )
-    return Outcome("ok", value, peak_memory_nbytes=peak_memory_nbytes())
+        message = f"the function left by sys.exit({'' if left.code is None else repr(left.code)})"
+        return Outcome("lost", error=RemoteError("SystemExit", message, retryable=True))
+    except Exception as raised:  # noqa: BLE001 - the boundary: failures become data here
+        return Outcome("error", error=_describe(raised))
 
 
-def describe_exception(raised: BaseException, retryable: bool) -> RemoteError:
-    """Turn an exception into data; its traceback begins at the frame below `call_function`."""
-    below = raised.__traceback__.tb_next if raised.__traceback__ else None
-    text = "".join(traceback.format_exception(type(raised), raised, below))
+def judged(outcome: Outcome, retry_on: tuple[type[BaseException], ...]) -> Outcome:
+    """Mark the error of an outcome as one that another attempt may mend, or not."""
+    error = outcome.error
+    if error is None or error.exception is None:
+        return outcome
+    verdict = is_retryable(type(error.exception), retry_on)
+    return replace(outcome, error=replace(error, retryable=verdict))
+
+
+def _describe(raised: Exception) -> RemoteError:
     module = type(raised).__module__
     name = type(raised).__qualname__
+    told = traceback.format_exception(
+        type(raised), raised, _without_our_frames(raised.__traceback__)
+    )
     return RemoteError(
         type_name=name if module == "builtins" else f"{module}.{name}",
         message=str(raised),
-        traceback_text=text,
-        retryable=retryable,
+        traceback_text="".join(told),
         exception=raised,
     )
+
+
+def _without_our_frames(frames: TracebackType | None) -> TracebackType | None:
+    """Drop the frames of the boundary: whoever reads the traceback wrote the ones below."""
+    while frames is not None and frames.tb_frame.f_code.co_filename in _OUR_FRAMES:
+        frames = frames.tb_next
+    return frames
 
 
 def reset_peak_memory() -> None:
     """Begin a new high-water mark of this process's resident memory, where the system lets us."""
     try:
-        # "5" resets the peak resident set size: proc(5), since Linux 4.0.
-        with open("/proc/self/clear_refs", "w") as clear_refs:  # noqa: PTH123 - no pathlib in workers
-            clear_refs.write("5")
+        # proc(5): "5" resets the peak resident set size, since Linux 4.0.
+        Path("/proc/self/clear_refs").write_text("5")
     except OSError:
-        pass  # not Linux, or not allowed: the peak is then that of the process's life
+        return  # not Linux, or not allowed: the peak is then that of the process's life
 
 
-def peak_memory_nbytes() -> int | None:
+def peak_memory_nbytes() -> int:
     """Return the high-water mark of this process's resident memory, bytes."""
     try:
-        with open("/proc/self/status", "rb") as status:  # noqa: PTH123
+        with Path("/proc/self/status").open("rb") as status:
             for line in status:
                 if line.startswith(b"VmHWM:"):
                     return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+    except FileNotFoundError:
+        pass  # not Linux
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # getrusage(2): kilobytes on Linux; bytes on macOS.
+    # getrusage(2): kilobytes on Linux, bytes on macOS.
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,116 @@
+"""The worker of this machine: connects back to the client and makes one attempt after another.
+
+Runs inside a process that Lithops started, and ends when its client does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from hstmap.bag.wire import Program, perform
+
+__all__ = ["LOCK_NAME", "Hello", "Setup", "Work", "serve"]
+
+LOCK_NAME = "client.lock"
+"""File that the client keeps locked, as long as it lives, in the folder that is its own."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """First words of a worker: which process it is, and which of the calls that were started."""
+
+    host: str
+    pid: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The client's answer: where to import from, and where temporary files belong."""
+
+    sys_path: tuple[str, ...]
+    temporary_folder: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """An attempt to make; the program comes with the first one of a stage only."""
+
+    program: bytes | None
+    payload: bytes
+
+
+def serve(address: str, index: int) -> None:
+    """Make attempts for a client until it goes away.
+
+    Parameters
+    ----------
+    address : str
+        Unix socket of the client, in the client's own folder.
+    index : int
+        Number of this call among those that the client started.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's to handle
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(address)
+        connection = Connection(client.detach())
+    watch = threading.Thread(
+        target=_die_with_client,
+        args=(connection.fileno(), Path(address).parent, os.getpgrp()),
+        daemon=True,
+    )
+    watch.start()
+    try:
+        connection.send_bytes(pickle.dumps(Hello(socket.gethostname(), os.getpid(), index)))
+        _move_in(pickle.loads(connection.recv_bytes()))
+        _work(connection)
+    except (EOFError, ConnectionError):
+        watch.join()  # the client is gone, and so is this process in a moment
+
+
+def _move_in(setup: Setup) -> None:
+    sys.path[:] = [*setup.sys_path, *(path for path in sys.path if path not in setup.sys_path)]
+    # Lithops needed a folder of its own while it started; a task's temporary files may outlive it.
+    os.environ["TMPDIR"] = setup.temporary_folder
+    tempfile.tempdir = None
+
+
+def _work(connection: Connection) -> None:
+    program = Program(b"")
+    while True:
+        work: Work = pickle.loads(connection.recv_bytes())
+        if work.program is not None:
+            program = Program(work.program)
+        reply = perform(program, work.payload)
+        connection.send_bytes(pickle.dumps(reply, pickle.HIGHEST_PROTOCOL))
+
+
+def _die_with_client(descriptor: int, folder: Path, process_group: int) -> None:
+    """Wait until the client hangs up, then end all processes that were started for it."""
+    hang_up = select.poll()
+    hang_up.register(descriptor, 0)  # no events: errors and hang-ups are always told
+    hang_up.poll()
+    _remove_if_abandoned(folder)
+    os.killpg(process_group, signal.SIGKILL)
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    """Remove the client's folder if the client was killed before it could do that itself."""
+    try:
+        with (folder / LOCK_NAME).open("r+b") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        return  # the client lives, and has more to do; or the folder is gone already
