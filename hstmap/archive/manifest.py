@@ -7,7 +7,7 @@ numbers. Its content hash is that of its rows, whatever file they were read from
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -49,12 +49,16 @@ class Manifest:
         What was asked to get these rows: a question to the archive, or the sources given.
     created : str
         When, in UTC (ISO 8601).
+    provenance : dict
+        What else is to be known of the answer: the rows that the archive counted and those that
+        came, when keys were verified. Plain values, kept in the file as they are.
     """
 
     table: pa.Table
     store: str | None = None
     query: str = ""
     created: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_rows(
@@ -97,7 +101,13 @@ class Manifest:
 
     @classmethod
     def from_table(
-        cls, table: pa.Table, *, store: str | None = None, query: str = "", created: str = ""
+        cls,
+        table: pa.Table,
+        *,
+        store: str | None = None,
+        query: str = "",
+        created: str = "",
+        provenance: Mapping[str, Any] | None = None,
     ) -> Manifest:
         """Make a manifest of a table, whose columns are brought to their canonical types.
 
@@ -110,7 +120,8 @@ class Manifest:
         canonical = canonical_table(table)
         check_rows(canonical)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(canonical, store.rstrip("/") if store else None, query, created or now)
+        root = store.rstrip("/") if store else None
+        return cls(canonical, root, query, created or now, dict(provenance or {}))
 
     @classmethod
     def read(cls, url: str, options: StorageOptions | None = None) -> Manifest:
@@ -130,6 +141,7 @@ class Manifest:
                 store=metadata.get("store"),
                 query=metadata.get("query", ""),
                 created=metadata.get("created", ""),
+                provenance=metadata.get("provenance"),
             )
         except UsageError as error:
             raise UsageError(f"{url}: {error}") from error
@@ -160,6 +172,7 @@ class Manifest:
             "store": self.store,
             "query": self.query,
             "created": self.created,
+            "provenance": dict(self.provenance),
         }
 
     @property
