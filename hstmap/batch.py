@@ -1,39 +1,19 @@
-"""What a worker does: the images of a batch in, one part out.
-
-The next images arrive while this one is measured, the catalogue of the last one leaves meanwhile.
-A worker imports what is needed for that and nothing else.
-"""
+"""Tasks: the images of one call with all that the call needs to know, and what it answers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
-import traceback
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 import hstmap
-from hstmap.errors import (
-    BrokenImageError,
-    ExtractionError,
-    ForbiddenObjectError,
-    ImageError,
-    MissingObjectError,
-    RejectedImageError,
-    StorageError,
-)
-from hstmap.ranged import RangedFile
-from hstmap.storage import RequestCounts, StorageOptions, Store, open_store, split_url
-from hstmap.wfc3.catalog import concatenate, fits_catalog, parquet_part
-from hstmap.wfc3.detect import PRESETS, Detection, DetectionParameters, extract, subtract_background
-from hstmap.wfc3.image import Image, ReadParameters, first_nbytes, read_image
-from hstmap.wfc3.measure import MeasureParameters, Sources, depth_5sigma, measure
-from hstmap.wfc3.schema import IMAGE_COLUMNS, TIMED_STEPS
+from hstmap.storage import RequestCounts, StorageOptions
+from hstmap.wfc3.detect import PRESETS, DetectionParameters
+from hstmap.wfc3.image import ReadParameters
+from hstmap.wfc3.measure import MeasureParameters
+from hstmap.wfc3.schema import IMAGE_COLUMNS
 
 __all__ = [
     "Batch",
@@ -42,17 +22,11 @@ __all__ = [
     "RunParameters",
     "catalog_key",
     "image_row",
-    "measure_image",
+    "parameters_from_dict",
     "part_key",
-    "run_batch",
 ]
 
-#: Images that are fetched ahead: at 75 MB/s a connection two of them arrive in the time that
-#: one is measured.
-_N_AHEAD: Final = 2
 _DIGEST_LENGTH: Final = 24
-#: Characters that value and comment of a FITS card share, less quotes and slash.
-_CARD_ROOM: Final = 60
 
 
 @dataclass(frozen=True)
@@ -82,6 +56,29 @@ class RunParameters:
             for group in fields(self)
             for name, value in asdict(getattr(self, group.name)).items()
         }
+
+
+def parameters_from_dict(flat: Mapping[str, Any]) -> RunParameters:
+    """Restore parameters that `RunParameters.as_dict` flattened.
+
+    Parameters
+    ----------
+    flat : mapping
+        ``{"detection.threshold": 1.5, ...}``.
+
+    Returns
+    -------
+    RunParameters
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for path, value in flat.items():
+        group, _, name = path.partition(".")
+        groups.setdefault(group, {})[name] = value
+    return RunParameters(
+        ReadParameters(**groups["read"]),
+        DetectionParameters(**groups["detection"]),
+        MeasureParameters(**groups["measure"]),
+    )
 
 
 @dataclass(frozen=True)
@@ -215,295 +212,3 @@ def image_row(image: ImageKey, outcome: str, **values: Any) -> dict[str, Any]:
     row = {column.name: empty[column.dtype] for column in IMAGE_COLUMNS}
     row |= {"rootname": image.rootname, "key": image.url, "outcome": outcome}
     return row | values
-
-
-class _Stopwatch:
-    """Times the steps of one image."""
-
-    def __init__(self) -> None:
-        self.times = dict.fromkeys((f"{step}_s" for step in TIMED_STEPS), 0.0)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Add what happens inside to a step."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.times[f"{name}_s"] += time.perf_counter() - started
-
-
-@dataclass
-class _Fetched:
-    """The first bytes of an image and of its weights, or why there are none."""
-
-    file: RangedFile | None = None
-    weights: RangedFile | None = None
-    error: StorageError | None = None
-
-
-class _Stores:
-    """Stores by their URL, opened once a batch."""
-
-    def __init__(self, options: StorageOptions) -> None:
-        self._options = options
-        self._stores: dict[str, Store] = {}
-
-    def open(self, url: str, n_first: int) -> RangedFile:
-        """Open an object with its first bytes fetched."""
-        root, key = split_url(url)
-        if root not in self._stores:
-            self._stores[root] = open_store(root, self._options)
-        return self._stores[root].open_ranged(key, n_first)
-
-    def counts(self) -> RequestCounts:
-        """Add up what was asked of all of them."""
-        return sum((store.counts for store in self._stores.values()), RequestCounts())
-
-
-def _fetch(stores: _Stores, image: ImageKey) -> _Fetched:
-    """Get the bytes of an image that are sure to be needed."""
-    try:
-        n_first = first_nbytes(_product_of(image.url))
-        weights = stores.open(image.weight_url, n_first) if image.weight_url else None
-        return _Fetched(stores.open(image.url, n_first), weights)
-    except StorageError as error:
-        return _Fetched(error=error)
-
-
-def _product_of(url: str) -> str:
-    """Guess the product from a file's name: ``.../x_flt.fits.gz`` is an ``flt``."""
-    stem = url.rsplit("/", 1)[-1].split(".", 1)[0]
-    return stem.rpartition("_")[2] if "_" in stem else ""
-
-
-def _fetched_ahead(
-    stores: _Stores, images: Sequence[ImageKey]
-) -> Iterator[tuple[ImageKey, _Fetched]]:
-    """Yield images with their bytes, of which the next ones are already under way."""
-    with ThreadPoolExecutor(_N_AHEAD, thread_name_prefix="fetch") as pool:
-        waiting: deque[tuple[ImageKey, Future[_Fetched]]] = deque()
-        todo = iter(images)
-        try:
-            for image in todo:
-                waiting.append((image, pool.submit(_fetch, stores, image)))
-                if len(waiting) > _N_AHEAD:
-                    due, fetched = waiting.popleft()
-                    yield due, fetched.result()
-            while waiting:
-                due, fetched = waiting.popleft()
-                yield due, fetched.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def measure_image(
-    fetched: tuple[RangedFile, RangedFile | None],
-    name: str,
-    parameters: RunParameters,
-    stopwatch: _Stopwatch | None = None,
-) -> tuple[Image, Detection, Sources]:
-    """Read, detect and measure one image.
-
-    Parameters
-    ----------
-    fetched : (file, file or None)
-        The image and its weights, open.
-    name : str
-        Its key or path.
-    parameters : RunParameters
-    stopwatch : optional
-        What the steps are timed with.
-
-    Returns
-    -------
-    Image, Detection, dict of str to numpy.ndarray
-
-    Raises
-    ------
-    ImageError
-        If the image cannot be used.
-    """
-    watch = stopwatch or _Stopwatch()
-    file, weights = fetched
-    with watch.step("read"):
-        image = read_image(file, name, parameters.read, weights)
-    with watch.step("background"):
-        flat = subtract_background(image, parameters.detection)
-    with watch.step("extract"):
-        detection = extract(flat, parameters.detection)
-    with watch.step("measure"):
-        sources = measure(image, detection, parameters.measure)
-    return image, detection, sources
-
-
-def _facts(image: Image, detection: Detection, n_sources: int) -> dict[str, Any]:
-    """Collect what the row of an image says of it."""
-    info = image.info
-    notes = [*info.notes]
-    if detection.relaxed:
-        notes.append(f"extracted with {detection.relaxed}")
-    return {
-        "n_sources": n_sources,
-        "product": info.product,
-        "filter": info.filter,
-        "target": info.target,
-        "program_id": info.program_id or 0,
-        "aperture": info.aperture,
-        "exposure_start_mjd": info.exposure_start_mjd,
-        "exposure_s": info.exposure_s,
-        "ra": info.ra_ref,
-        "dec": info.dec_ref,
-        "nx": info.nx,
-        "ny": info.ny,
-        "pixel_scale": info.pixel_scale_arcsec,
-        "n_masked": info.n_masked,
-        "background": detection.background_level,
-        "background_rms": detection.background_rms,
-        "error_scale": detection.error_scale,
-        "zero_point": info.zero_point_ab,
-        "depth_5sigma": depth_5sigma(info, detection),
-        "wcs_name": info.wcs_name,
-        "cal_ver": info.cal_ver,
-        "notes": "; ".join(notes),
-    }
-
-
-def _provenance(row: dict[str, Any], batch: Batch) -> list[tuple[str, str | int | float, str]]:
-    """Say in an image's catalogue what it was made from, and how."""
-    cards: list[tuple[str, str | int | float | None, str]] = [
-        ("ORIGIN", f"hstmap {batch.version}", "software that made this catalogue"),
-        ("ROOTNAME", row["rootname"], "rootname of the image"),
-        ("INPUT", row["key"], "where the image was read from"),
-        ("ETAG", row["etag"], "the store's tag of the version read"),
-        ("FILTER", row["filter"], "filter"),
-        ("EXPSTART", row["exposure_start_mjd"], "[d] start of the exposure (MJD, UTC)"),
-        ("EXPTIME", row["exposure_s"], "[s] exposure time"),
-        ("CAL_VER", row["cal_ver"], "version of the calibration"),
-        ("WCSNAME", row["wcs_name"], "name of the astrometric solution"),
-        ("NSOURCES", row["n_sources"], "number of sources"),
-        ("BACKGND", row["background"], "[electron/s/pix] background"),
-        ("BACKRMS", row["background_rms"], "[electron/s/pix] its rms"),
-        ("ERRSCALE", row["error_scale"], "factor applied to the image's errors"),
-        ("ZEROPNT", row["zero_point"], "[mag] AB magnitude of 1 electron/s"),
-        ("DEPTH5", row["depth_5sigma"], "[mag] of 5 sigma in 0.45 arcsec"),
-        ("PARAMS", json.dumps(batch.parameters.as_dict()), "how sources were found"),
-        ("VERSIONS", _versions(), "of the libraries"),
-    ]
-    # A long text takes the whole card: astropy would cut the comment, and warn of it.
-    return [
-        (name, value, comment if len(str(value)) + len(comment) < _CARD_ROOM else "")
-        for name, value, comment in cards
-        if value not in (None, "")
-    ]
-
-
-def _versions() -> str:
-    """Name the libraries that the numbers come from."""
-    import astropy
-    import numpy as np
-    import sep
-
-    return f"sep {sep.__version__}, astropy {astropy.__version__}, numpy {np.__version__}"
-
-
-def _failure(image: ImageKey, error: Exception, debug: bool) -> dict[str, Any]:
-    """Make the row of an image that has no sources, from the reason."""
-    notes = traceback.format_exc() if debug else ""
-    match error:
-        case MissingObjectError():
-            outcome, reason = "missing", "missing"
-        case ForbiddenObjectError():
-            outcome, reason = "forbidden", "forbidden"
-        case StorageError():
-            outcome, reason = "failed", "storage"
-        case RejectedImageError():
-            outcome, reason = "rejected", error.reason
-        case BrokenImageError() | ExtractionError() | ImageError():
-            outcome, reason = "failed", error.reason
-        case _:
-            outcome, reason = "failed", "unexpected"
-            error = RuntimeError(f"{type(error).__name__}: {error} (--debug shows where)")
-    message = " ".join(str(error).split())
-    return image_row(image, outcome, reason=reason, message=message, notes=notes)
-
-
-def _do_image(
-    image: ImageKey, fetched: _Fetched, batch: Batch
-) -> tuple[dict[str, Any], Sources | None, bytes | None]:
-    """Do one image: its row, its sources, its catalogue. Never raises for what is in a file."""
-    watch = _Stopwatch()
-    sources: Sources | None = None
-    catalog: bytes | None = None
-    try:
-        if fetched.file is None:
-            raise fetched.error or StorageError(image.url, "it was not fetched")
-        measured, detection, sources = measure_image(
-            (fetched.file, fetched.weights), image.url, batch.parameters, watch
-        )
-        n_sources = len(sources["number"])
-        row = image_row(
-            image, "ok" if n_sources else "empty", **_facts(measured, detection, n_sources)
-        )
-    # The worker's boundary: whatever one image does must not stop the others.
-    except Exception as error:  # noqa: BLE001
-        sources = None
-        row = _failure(image, error, batch.debug)
-    if fetched.file is not None:
-        info = fetched.file.info
-        row |= {
-            "etag": info.etag or "",
-            "nbytes": info.nbytes,
-            "nbytes_read": fetched.file.nbytes_read,
-        }
-    if sources is not None and batch.catalogs:
-        with watch.step("write"):
-            row["catalog"] = catalog_key(image.rootname)
-            catalog = fits_catalog(sources, _provenance(row, batch))
-    row |= {name: round(value, 6) for name, value in watch.times.items()}
-    return row, sources, catalog
-
-
-def run_batch(batch: Batch) -> BatchReport:
-    """Do a batch: read, detect and measure its images, write the part and the catalogues.
-
-    Parameters
-    ----------
-    batch : Batch
-
-    Returns
-    -------
-    BatchReport
-        The rows of the sources are in the part, not here.
-
-    Raises
-    ------
-    StorageError
-        If the part or a catalogue could not be written: another attempt may do it.
-    """
-    started = time.perf_counter()
-    stores = _Stores(batch.source_options)
-    out = open_store(batch.out, batch.out_options)
-    part = part_key(batch)
-    rows: list[dict[str, Any]] = []
-    tables: list[Sources] = []
-    with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
-        written: list[Future[bool]] = []
-        for image, fetched in _fetched_ahead(stores, batch.images):
-            row, sources, catalog = _do_image(image, fetched, batch)
-            rows.append(row | {"part": part})
-            if sources is not None:
-                tables.append(sources)
-            if catalog is not None:
-                written.append(writer.submit(out.put, row["catalog"], catalog))
-        for future in written:
-            future.result()
-    sources = concatenate(tables)
-    out.put(part, parquet_part(sources, rows))
-    return BatchReport(
-        part=part,
-        outcomes=dict(Counter(row["outcome"] for row in rows)),
-        n_sources=len(sources["number"]),
-        requests=stores.counts() + out.counts,
-        elapsed_s=time.perf_counter() - started,
-    )

@@ -104,7 +104,8 @@ def fits_catalog(
             *cards,
         ]
     )
-    return primary.tostring().encode("ascii") + header + _padded(rows.tobytes())
+    first: bytes = primary.tostring().encode("ascii")
+    return first + header + _padded(rows.tobytes())
 
 
 def concatenate(tables: Sequence[Sources]) -> Sources:

@@ -163,7 +163,8 @@ def gaussian_kernel(fwhm: float, size: int) -> np.ndarray | None:
     offset = np.arange(size, dtype=np.float64) - size // 2
     profile = np.exp(-0.5 * (offset * _FWHM_PER_SIGMA / fwhm) ** 2)
     kernel = np.outer(profile, profile)
-    return (kernel / kernel.sum()).astype(np.float32)
+    normalized: np.ndarray = (kernel / kernel.sum()).astype(np.float32)
+    return normalized
 
 
 def subtract_background(image: Image, parameters: DetectionParameters) -> Detection:
@@ -311,7 +312,7 @@ def extract(detection: Detection, parameters: DetectionParameters) -> Detection:
                     clean=parameters.clean > 0,
                     clean_param=parameters.clean or 1.0,
                 )
-        except Exception as error:  # noqa: BLE001 - SEP raises bare Exception for both overflows
+        except Exception as error:  # SEP raises it for both overflows
             if not _is_overflow(error):
                 raise
         else:

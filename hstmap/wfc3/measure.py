@@ -115,17 +115,19 @@ def _kron_photometry(
     large = ~small
     flux, flux_err = np.empty(len(x)), np.empty(len(x))
     extent = np.where(small, parameters.min_kron_radius, scale * a)
-    for which, summed in (
-        (large, lambda s: sep.sum_ellipse(
-            data, x[s], y[s], a[s], b[s], theta[s], scale[s],
-            err=detection.err, mask=mask, subpix=_SUBPIXELS)),
-        (small, lambda s: sep.sum_circle(
-            data, x[s], y[s], parameters.min_kron_radius,
-            err=detection.err, mask=mask, subpix=_SUBPIXELS)),
-    ):  # fmt: skip
-        if which.any():
-            flux[which], flux_err[which], more = summed(which)
-            flags[which] |= more
+    how = {"err": detection.err, "mask": mask, "subpix": _SUBPIXELS}
+    if large.any():
+        i = large
+        flux[i], flux_err[i], more = sep.sum_ellipse(
+            data, x[i], y[i], a[i], b[i], theta[i], scale[i], **how
+        )
+        flags[i] |= more
+    if small.any():
+        i = small
+        flux[i], flux_err[i], more = sep.sum_circle(
+            data, x[i], y[i], parameters.min_kron_radius, **how
+        )
+        flags[i] |= more
     return np.where(np.isfinite(radius), radius, 0.0), flux, flux_err, flags, extent
 
 
@@ -147,7 +149,8 @@ def _or_around(dq: np.ndarray | None, x: np.ndarray, y: np.ndarray, radius: floa
     ny, nx = dq.shape
     inside &= (column >= 0) & (column < nx) & (row >= 0) & (row < ny)
     bits = dq[row.clip(0, ny - 1), column.clip(0, nx - 1)]
-    return np.bitwise_or.reduce(np.where(inside, bits, 0), axis=1).astype(np.int32)
+    combined: np.ndarray = np.bitwise_or.reduce(np.where(inside, bits, 0), axis=1)
+    return combined.astype(np.int32)
 
 
 def _sky(image: Image, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -194,9 +197,7 @@ def measure(image: Image, detection: Detection, parameters: MeasureParameters) -
     x, y = objects["x"], objects["y"]
     # SEP's angle can leave its range by a rounding error, which its own photometry refuses.
     theta = np.clip(objects["theta"], -np.pi / 2, np.pi / 2)
-    kron_radius, flux, flux_err, kron_flags, extent = _kron_photometry(
-        detection, parameters, theta
-    )
+    kron_radius, flux, flux_err, kron_flags, extent = _kron_photometry(detection, parameters, theta)
     columns: Sources = {}
     columns |= _photometry("auto", flux, flux_err, image.info.zero_point_ab)
     scale = image.info.pixel_scale_arcsec or _NOMINAL_PIXEL_SCALE
@@ -235,9 +236,7 @@ def measure(image: Image, detection: Detection, parameters: MeasureParameters) -
         "flags": objects["flag"] | kron_flags,
     }
     return {
-        c.name: columns[c.name]
-        if c.dtype == "str"
-        else columns[c.name].astype(c.dtype, copy=False)
+        c.name: columns[c.name] if c.dtype == "str" else columns[c.name].astype(c.dtype, copy=False)
         for c in SOURCE_COLUMNS
     }
 

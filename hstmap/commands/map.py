@@ -1,0 +1,247 @@
+"""Extract the sources of images: a catalogue for each, and a Parquet summary of all.
+
+SOURCE is a manifest (.parquet, .csv, .ecsv), a list of keys (.txt), a folder, a glob,
+an s3://bucket/prefix, or single files. Without one, a few simulated images are made and done.
+
+The same command run again does only what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hstmap.archive.manifest import Manifest
+    from hstmap.batch import RunParameters
+    from hstmap.cli import Console
+    from hstmap.config import Settings
+    from hstmap.pipeline import MapResult, RunOptions, RunPlan
+
+HELP = "extract the sources of images"
+
+_DEFAULT_OUT = "hstmap-out"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("sources", metavar="SOURCE", nargs="*", help="images, see above")
+    parser.add_argument(
+        "-o", "--out", default=_DEFAULT_OUT, metavar="DIR_OR_S3_PREFIX",
+        help="where the results go (default: %(default)s)",
+    )  # fmt: skip
+    images = parser.add_argument_group("which images")
+    images.add_argument("--limit", type=_positive, metavar="N", help="the first N only")
+    images.add_argument("--filter", metavar="NAME", help="of this filter only, such as F160W")
+    detection = parser.add_argument_group("how sources are found")
+    detection.add_argument(
+        "--preset", default="default", choices=("default", "blog"),
+        help="named parameters; blog: those of the function of 2018",
+    )  # fmt: skip
+    detection.add_argument("--threshold", type=float, metavar="SIGMA", help="detection threshold")
+    detection.add_argument("--min-pixels", type=int, metavar="N", help="least area of a source")
+    detection.add_argument(
+        "--kernel-fwhm", type=float, metavar="PIXELS", help="smoothing before detection, 0: none"
+    )
+    detection.add_argument(
+        "--deblend-contrast", type=float, metavar="SHARE", help="least share of a sub-object"
+    )
+    detection.add_argument("--mesh", type=int, metavar="PIXELS", help="boxes of the background")
+    detection.add_argument("--kron-factor", type=float, help="size of the Kron aperture")
+    detection.add_argument(
+        "--good-bits", metavar="BITS", help="data quality bits that do not mask a pixel: 64,512"
+    )
+    running = parser.add_argument_group("how it runs")
+    running.add_argument("--config", metavar="FILE", help="another lithops_config.yaml")
+    running.add_argument("--engine", choices=("lithops", "inprocess"))
+    running.add_argument("--workers", type=_positive, metavar="N", help="tasks at a time")
+    running.add_argument("--batch-size", type=_positive, metavar="N", help="images a task")
+    running.add_argument("--memory", type=_positive, metavar="MB", help="memory of a worker")
+    running.add_argument("--timeout", type=float, metavar="SECONDS", help="longest attempt")
+    running.add_argument("--retries", type=int, metavar="N", help="further attempts of a task")
+    running.add_argument(
+        "--no-catalogs", action="store_true", help="no FITS catalogue for each image"
+    )
+    running.add_argument("--no-reduce", action="store_true", help="leave the summary to `reduce`")
+    running.add_argument("--overwrite", action="store_true", help="start afresh")
+    running.add_argument(
+        "--retry-failed", action="store_true", help="do failed and missing images again"
+    )
+    running.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+
+
+def _positive(text: str) -> int:
+    """Parse a whole number of 1 or more."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Plan, map and reduce."""
+    from hstmap.config import load_settings
+    from hstmap.pipeline import plan_run
+
+    settings = load_settings(arguments.config).with_options(
+        engine=arguments.engine,
+        n_workers=arguments.workers,
+        batch_size=arguments.batch_size,
+        retries=arguments.retries,
+        timeout_s=arguments.timeout,
+    )
+    parameters = _parameters(arguments)
+    options = _options(arguments, settings)
+    manifest = _manifest(arguments, console)
+    plan = plan_run(manifest, arguments.out, parameters, options)
+    for line in _plan_lines(plan):
+        console.say(line)
+    if arguments.dry_run:
+        return 0
+    started = time.perf_counter()
+    result = _map(plan, manifest, (settings, options), arguments, console)
+    return _report(plan, result, time.perf_counter() - started, arguments, console)
+
+
+def _parameters(arguments: argparse.Namespace) -> RunParameters:
+    """Put the options over the preset."""
+    from dataclasses import replace
+
+    from hstmap.batch import RunParameters
+    from hstmap.wfc3.detect import PRESETS
+    from hstmap.wfc3.dq import mask_bits_from_good, parse_bits
+    from hstmap.wfc3.image import ReadParameters
+    from hstmap.wfc3.measure import MeasureParameters
+
+    def given(**values: Any) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value is not None}
+
+    detection = replace(
+        PRESETS[arguments.preset],
+        **given(
+            threshold=arguments.threshold,
+            min_pixels=arguments.min_pixels,
+            kernel_fwhm=arguments.kernel_fwhm,
+            deblend_contrast=arguments.deblend_contrast,
+            mesh=arguments.mesh,
+        ),
+    )
+    bits = arguments.good_bits
+    read = ReadParameters(
+        **given(mask_bits=mask_bits_from_good(parse_bits(bits)) if bits else None)
+    )
+    measure = MeasureParameters(**given(kron_factor=arguments.kron_factor))
+    return RunParameters(read, detection, measure)
+
+
+def _options(arguments: argparse.Namespace, settings: Settings) -> RunOptions:
+    """Collect how the run is made."""
+    from hstmap.pipeline import RunOptions
+
+    return RunOptions(
+        batch_size=settings.batch_size,
+        n_workers=settings.n_workers,
+        catalogs=not arguments.no_catalogs,
+        overwrite=arguments.overwrite,
+        retry_failed=arguments.retry_failed,
+        debug=arguments.debug,
+    )
+
+
+def _manifest(arguments: argparse.Namespace, console: Console) -> Manifest:
+    """Find the images that were named, or make some."""
+    from hstmap.archive.sources import resolve_sources
+
+    sources = arguments.sources
+    if not sources:
+        from hstmap.sample import make_sample_files
+
+        console.say(
+            "no SOURCE given: running on simulated images. "
+            "For real ones: python -m hstmap map FOLDER, FILES or s3://stpubdata/hst/public/ib6o"
+        )
+        sources = [make_sample_files(arguments.out)]
+    manifest = resolve_sources(sources)
+    if arguments.filter:
+        manifest = manifest.filter(filter=arguments.filter)
+    if arguments.limit:
+        manifest = manifest.head(arguments.limit)
+    return manifest
+
+
+def _plan_lines(plan: RunPlan) -> list[str]:
+    """Say what is about to happen."""
+    todo = f"{plan.n_todo:,} images in {len(plan.batches):,} batches"
+    if plan.n_done:
+        todo += f" ({plan.n_done:,} of {plan.n_images:,} are done)"
+    if plan.unused:
+        todo += f" ({len(plan.unused):,} that the manifest says not to use)"
+    size = f", {plan.nbytes / 1e6:,.0f} MB" if plan.nbytes else ""
+    return [
+        f"plan      {todo}{size}; at least {plan.n_get:,} reads and {plan.n_put:,} writes",
+        f"out       {plan.out}",
+    ]
+
+
+def _map(
+    plan: RunPlan,
+    manifest: Manifest,
+    how: tuple[Settings, RunOptions],
+    arguments: argparse.Namespace,
+    console: Console,
+) -> MapResult:
+    """Run the batches under a progress bar."""
+    from hstmap.bag.engine import EngineOptions, make_engine
+    from hstmap.bag.progress import Progress
+    from hstmap.pipeline import run_map
+
+    settings, options = how
+    engine_options = EngineOptions(
+        n_workers=settings.n_workers,
+        retries=settings.retries,
+        timeout_s=settings.timeout_s,
+        lithops_config=settings.lithops,
+    )
+    n_images = plan.n_todo + len(plan.unused)
+    with (
+        Progress(n_images, unit="image", stream=console.stderr, quiet=arguments.quiet) as progress,
+        make_engine(settings.engine, engine_options) as engine,
+    ):
+
+        def on_batch(outcomes: dict[str, int]) -> None:
+            failed = sum(n for name, n in outcomes.items() if name in ("failed", "missing"))
+            progress.advance(sum(outcomes.values()), n_failed=failed)
+
+        return run_map(plan, manifest, engine, options, on_batch)
+
+
+def _report(
+    plan: RunPlan,
+    result: MapResult,
+    elapsed_s: float,
+    arguments: argparse.Namespace,
+    console: Console,
+) -> int:
+    """Reduce if that is wanted, and say what came of it."""
+    from hstmap.commands.reports import exit_status, outcomes_line, summary_lines
+
+    n_done = sum(result.outcomes.values())
+    speed = f", {n_done / elapsed_s:.1f} images/s" if n_done else ""
+    console.say(
+        f"map       {n_done:,} images in {elapsed_s:.1f} s{speed}; "
+        f"{result.requests.nbytes_read / 1e6:,.0f} MB read"
+    )
+    if arguments.no_reduce:
+        if result.outcomes:
+            console.say(f"images    {outcomes_line(result.outcomes)}")
+        console.say(f"summary   not made yet: python -m hstmap reduce {plan.out}")
+        return exit_status(result.outcomes)
+    from hstmap.summary import reduce_run
+
+    started = time.perf_counter()
+    summary = reduce_run(plan.out)
+    console.say(f"reduce    {time.perf_counter() - started:.1f} s")
+    for line in summary_lines(summary):
+        console.say(line)
+    return exit_status(summary.outcomes)

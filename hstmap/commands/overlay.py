@@ -1,0 +1,44 @@
+"""Draw an image of a run with its sources, as a PNG (or PDF, SVG: by the file's name)."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hstmap.cli import Console
+
+HELP = "draw an image of a run with its sources"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("out", metavar="OUT", help="folder or s3://bucket/prefix of the run")
+    parser.add_argument("rootname", metavar="ROOTNAME", help="which image")
+    parser.add_argument("-o", "--output", metavar="FILE", help="default: ROOTNAME.png")
+    parser.add_argument(
+        "--stretch", choices=("zscale", "asinh"), default="zscale", help="default: %(default)s"
+    )
+    parser.add_argument("--dpi", type=int, default=100, help="default: %(default)s")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Draw the picture."""
+    from hstmap.report.overlay import draw_overlay
+    from hstmap.report.results import RunResults
+
+    results = RunResults(arguments.out)
+    row = results.image(arguments.rootname)
+    image = results.read_image(row)
+    sources = results.sources_of(row)
+    figure = draw_overlay(
+        image,
+        sources,
+        title=f"{row['rootname']}  {row['filter']}  {row['exposure_s']:.0f} s  "
+        f"{row['target']}   {len(sources):,} sources",
+        stretch=arguments.stretch,
+    )
+    file = arguments.output or f"{row['rootname']}.png"
+    figure.savefig(file, dpi=arguments.dpi)
+    console.say(f"{file}: {len(sources):,} sources of {row['key']}")
+    return 0

@@ -1,0 +1,68 @@
+"""Lines that several commands end with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hstmap.summary import Summary
+
+__all__ = ["exit_status", "outcomes_line", "summary_lines"]
+
+_FAILED = ("failed", "missing", "forbidden")
+_ORDER = ("ok", "empty", "rejected", *_FAILED)
+
+
+def exit_status(outcomes: Mapping[str, int]) -> int:
+    """Give 1 if an image that was asked for could not be done, else 0.
+
+    Parameters
+    ----------
+    outcomes : mapping of str to int
+        Number of images by outcome.
+
+    Returns
+    -------
+    int
+    """
+    return int(any(outcomes.get(outcome) for outcome in _FAILED))
+
+
+def outcomes_line(outcomes: Mapping[str, int]) -> str:
+    """Say how many images ended how: ``3 ok, 1 rejected``.
+
+    Parameters
+    ----------
+    outcomes : mapping of str to int
+
+    Returns
+    -------
+    str
+    """
+    return ", ".join(f"{outcomes[name]:,} {name}" for name in _ORDER if outcomes.get(name))
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """Report a summary.
+
+    Parameters
+    ----------
+    summary : Summary
+
+    Returns
+    -------
+    list of str
+    """
+    lines = [
+        f"images    {summary.n_images:,}: {outcomes_line(summary.outcomes)}",
+        f"sources   {summary.n_sources:,}",
+    ]
+    for (outcome, reason), n in sorted(summary.reasons.items(), key=lambda item: -item[1]):
+        lines.append(f"          {n:,} {outcome}: {reason}")
+    return [
+        *lines,
+        f"results   {summary.sources_url}",
+        f"          {summary.images_url}",
+        f'open with python -c "import pandas; print(pandas.read_parquet({summary.sources_url!r}))"',
+    ]

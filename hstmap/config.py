@@ -1,0 +1,154 @@
+"""``lithops_config.yaml`` and what the command line adds, as one frozen value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+from hstmap.errors import UsageError
+
+__all__ = ["CONFIG_FILE", "Settings", "load_settings"]
+
+CONFIG_FILE: Final = "lithops_config.yaml"
+_SECTION: Final = "hstmap"
+_DEFAULT_LITHOPS: Final = {
+    "lithops": {"backend": "localhost", "storage": "localhost"},
+    "localhost": {"version": 1},
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How and where tasks run.
+
+    Attributes
+    ----------
+    engine : {"lithops", "inprocess"}
+    n_workers : int, optional
+        Tasks that run at a time.
+    batch_size : int, optional
+        Images a task.
+    retries : int
+        Further attempts of a task whose worker was lost.
+    timeout_s : float, optional
+        Longest time of one attempt.
+    lithops : mapping
+        The rest of the file, which is Lithops' own.
+    file : str
+        Where it was read from; empty for the built-in settings.
+    """
+
+    engine: str = "lithops"
+    n_workers: int | None = None
+    batch_size: int | None = None
+    retries: int = 2
+    timeout_s: float | None = 600.0
+    lithops: Mapping[str, Any] = field(default_factory=lambda: dict(_DEFAULT_LITHOPS))
+    file: str = ""
+
+    @property
+    def backend(self) -> str:
+        """Lithops' compute backend."""
+        return str(self.lithops.get("lithops", {}).get("backend", "localhost"))
+
+    def with_options(self, **options: Any) -> Settings:
+        """Put options over the settings.
+
+        Parameters
+        ----------
+        **options
+            Of the attributes; None leaves a setting as it is.
+
+        Returns
+        -------
+        Settings
+
+        Raises
+        ------
+        UsageError
+            If a value cannot be.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        settings = replace(self, **given)
+        _check(settings)
+        return settings
+
+
+def _check(settings: Settings) -> None:
+    """Refuse what cannot be, with the name it has in the file."""
+    if settings.engine not in ("lithops", "inprocess"):
+        raise UsageError(f"engine is {settings.engine!r}; give 'lithops' or 'inprocess'")
+    for name, least in (("n_workers", 1), ("batch_size", 1), ("retries", 0)):
+        value = getattr(settings, name)
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise UsageError(f"{name} is {value!r}; give a whole number, {least} or more")
+    timeout_s = settings.timeout_s
+    if timeout_s is not None and (not isinstance(timeout_s, int | float) or timeout_s <= 0):
+        raise UsageError(f"timeout_s is {timeout_s!r}; give seconds above 0, or leave it out")
+
+
+def load_settings(path: str | None = None) -> Settings:
+    """Read the settings.
+
+    Parameters
+    ----------
+    path : str, optional
+        The file; by default ``./lithops_config.yaml``, else what ``$LITHOPS_CONFIG_FILE`` names,
+        else built-in settings for this machine.
+
+    Returns
+    -------
+    Settings
+
+    Raises
+    ------
+    UsageError
+        If a file was named that is not there, or it cannot be understood.
+    """
+    file = path or _found()
+    if file is None:
+        return Settings()
+    content = _parsed(file)
+    own = content.pop(_SECTION, None) or {}
+    known = {item.name for item in fields(Settings)} - {"lithops", "file"}
+    if not isinstance(own, dict) or (unknown := sorted(own.keys() - known)):
+        found = ", ".join(unknown) if isinstance(own, dict) else repr(own)
+        raise UsageError(
+            f"{file}: the section {_SECTION!r} has {found}; it may have {', '.join(sorted(known))}"
+        )
+    settings = Settings(**own, lithops=content or dict(_DEFAULT_LITHOPS), file=file)
+    _check(settings)
+    return settings
+
+
+def _found() -> str | None:
+    """Look for a file where Lithops would."""
+    if Path(CONFIG_FILE).is_file():
+        return CONFIG_FILE
+    return os.environ.get("LITHOPS_CONFIG_FILE")
+
+
+def _parsed(file: str) -> dict[str, Any]:
+    """Parse a file of sections."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"the configuration {file!r} cannot be read: {error.strerror}; "
+            "name another with --config"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"the configuration {file!r} is not YAML: {' '.join(str(error).split())}"
+        ) from error
+    content = {} if content is None else content
+    if not isinstance(content, dict) or not all(
+        section is None or isinstance(section, dict) for section in content.values()
+    ):
+        raise UsageError(f"the configuration {file!r} must have sections of names and values")
+    return {name: section or {} for name, section in content.items()}

@@ -1,0 +1,71 @@
+"""Reading parts: what tasks wrote, on its way into the summary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import pyarrow.parquet as pq
+
+from hstmap.errors import StorageError
+from hstmap.storage import Store
+from hstmap.wfc3.catalog import IMAGES_KEY
+
+__all__ = ["PART_PREFIX", "part_images", "part_keys"]
+
+PART_PREFIX: Final = "parts/"
+_N_CONNECTIONS: Final = 16
+
+
+def part_keys(store: Store) -> list[str]:
+    """List the parts of a run, in the order of their keys.
+
+    Parameters
+    ----------
+    store : Store
+        The run's.
+
+    Returns
+    -------
+    list of str
+    """
+    return sorted(info.key for info in store.list(PART_PREFIX) if info.key.endswith(".parquet"))
+
+
+def part_images(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Read the rows of the images of parts; their sources stay where they are.
+
+    Parameters
+    ----------
+    store : Store
+        The run's.
+    keys : iterable of str
+        The parts.
+
+    Yields
+    ------
+    str, list of dict
+        A part and its rows, in the order of the keys.
+
+    Raises
+    ------
+    StorageError
+        If an object is not a part.
+    """
+
+    def read(key: str) -> tuple[str, list[dict[str, Any]]]:
+        try:
+            with store.open_ranged(key, 1) as file:
+                metadata = pq.read_metadata(file).metadata
+                rows: list[dict[str, Any]] = json.loads(metadata[IMAGES_KEY.encode()])
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise StorageError(
+                f"{store.url}/{key}",
+                f"not a part of a run ({error}); delete it and run the same command again",
+            ) from error
+        return key, rows
+
+    with ThreadPoolExecutor(_N_CONNECTIONS) as pool:
+        yield from pool.map(read, keys)

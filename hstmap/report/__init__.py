@@ -1,0 +1,1 @@
+"""Pictures of what a run found: reads results, changes none."""

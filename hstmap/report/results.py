@@ -1,0 +1,118 @@
+"""Results of a run, as those who draw or export them want them."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pandas as pd
+
+from hstmap.batch import RunParameters, parameters_from_dict
+from hstmap.errors import UsageError
+from hstmap.parts import part_images, part_keys
+from hstmap.run_record import read_run_record
+from hstmap.storage import StorageOptions, open_store, split_url
+from hstmap.wfc3.image import Image, first_nbytes, read_image
+
+__all__ = ["RunResults"]
+
+
+class RunResults:
+    """A run that has parts, whether it is reduced already or not.
+
+    Parameters
+    ----------
+    out : str
+        URL of the run.
+    options : StorageOptions, optional
+        How to reach it.
+
+    Raises
+    ------
+    UsageError
+        If there is no run.
+    """
+
+    def __init__(self, out: str, options: StorageOptions | None = None) -> None:
+        self._store = open_store(out, options)
+        record = read_run_record(self._store)
+        if record is None:
+            raise UsageError(
+                f"there is no run at {self._store.url}; "
+                "name the folder or prefix that was given to map as --out"
+            )
+        self.parameters: RunParameters = parameters_from_dict(record["parameters"])
+        self._images: dict[str, tuple[dict[str, Any], int]] | None = None
+
+    def image(self, rootname: str) -> dict[str, Any]:
+        """Find the row of an image.
+
+        Parameters
+        ----------
+        rootname : str
+
+        Returns
+        -------
+        dict
+            Columns of `~hstmap.wfc3.schema.IMAGE_COLUMNS`.
+
+        Raises
+        ------
+        UsageError
+            If the run has no such image, or it has no sources for a reason.
+        """
+        images = self._by_rootname()
+        if rootname not in images:
+            near = ", ".join(sorted(images)[:5])
+            raise UsageError(
+                f"the run at {self._store.url} has no image {rootname!r}; it has {near}"
+                f"{' and others' if len(images) > 5 else ''}"
+            )
+        row, _ = images[rootname]
+        if row["outcome"] not in ("ok", "empty"):
+            raise UsageError(f"{rootname} was {row['outcome']}: {row['message']}")
+        return row
+
+    def sources_of(self, row: dict[str, Any]) -> pd.DataFrame:
+        """Read the sources of an image.
+
+        Parameters
+        ----------
+        row : dict
+            From `image`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns of `~hstmap.wfc3.schema.SOURCE_COLUMNS`.
+        """
+        _, start = self._by_rootname()[row["rootname"]]
+        table = pd.read_parquet(io.BytesIO(self._store.get(row["part"])))
+        return table.iloc[start : start + row["n_sources"]].reset_index(drop=True)
+
+    def read_image(self, row: dict[str, Any]) -> Image:
+        """Read the image itself again, as the run did.
+
+        Parameters
+        ----------
+        row : dict
+            From `image`.
+
+        Returns
+        -------
+        Image
+        """
+        root, key = split_url(row["key"])
+        with open_store(root).open_ranged(key, first_nbytes(row["product"])) as file:
+            return read_image(file, row["key"], self.parameters.read)
+
+    def _by_rootname(self) -> dict[str, tuple[dict[str, Any], int]]:
+        """Index the rows of all parts, with where their sources start."""
+        if self._images is None:
+            self._images = {}
+            for _, rows in part_images(self._store, part_keys(self._store)):
+                start = 0
+                for row in rows:
+                    self._images[row["rootname"]] = row, start
+                    start += row["n_sources"]
+        return self._images

@@ -1,0 +1,272 @@
+"""The reduce: parts become the summary, and every row is accounted for.
+
+``sources.parquet`` holds every source, ``images.parquet`` one row for each image of the manifest,
+both in the manifest's order whatever the order in which the parts were written, so that two runs
+over the same images give the same bytes of sources.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hstmap.archive.manifest import Manifest
+from hstmap.errors import ConservationError, MissingObjectError, UsageError
+from hstmap.parquet_metadata import astropy_metadata
+from hstmap.parts import part_images, part_keys
+from hstmap.run_record import MANIFEST_KEY
+from hstmap.storage import StorageOptions, Store, open_store
+from hstmap.wfc3.schema import IMAGE_COLUMNS, SOURCE_COLUMNS, Column
+
+__all__ = ["IMAGES_FILE", "SOURCES_FILE", "Summary", "arrow_schema", "reduce_run"]
+
+SOURCES_FILE: Final = "sources.parquet"
+IMAGES_FILE: Final = "images.parquet"
+
+_ROWS_A_GROUP: Final = 262_144
+_PARTS_IN_MEMORY: Final = 16
+#: Where several parts hold an image, the better outcome counts.
+_OUTCOME_RANK: Final = {
+    "ok": 0, "empty": 0, "rejected": 0, "failed": 1, "forbidden": 2, "missing": 2,
+}  # fmt: skip
+_ARROW_TYPES: Final = {
+    "f4": pa.float32(), "f8": pa.float64(), "i2": pa.int16(), "i4": pa.int32(),
+    "i8": pa.int64(), "str": pa.string(),
+}  # fmt: skip
+_NAMED_IN_MESSAGES: Final = 3
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the reduce wrote.
+
+    Attributes
+    ----------
+    n_images, n_sources : int
+        Rows of the two tables.
+    outcomes : dict of str to int
+        Number of images by outcome; their sum is `n_images`.
+    reasons : dict of (str, str) to int
+        Number of images by outcome and reason, of those that have a reason.
+    sources_url, images_url : str
+        Where the tables are.
+    """
+
+    n_images: int
+    n_sources: int
+    outcomes: dict[str, int]
+    reasons: dict[tuple[str, str], int]
+    sources_url: str
+    images_url: str
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """An image's row, and which rows of which part are its sources."""
+
+    row: dict[str, Any]
+    part: str
+    start: int
+    stop: int
+
+
+def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
+    """Make the Arrow schema of a table, with units and descriptions in its fields.
+
+    Parameters
+    ----------
+    columns : iterable of Column
+
+    Returns
+    -------
+    pyarrow.Schema
+        Its metadata let astropy restore the units.
+    """
+    columns = tuple(columns)
+    fields = [
+        pa.field(
+            column.name,
+            _ARROW_TYPES[column.dtype],
+            metadata={
+                name: value
+                for name, value in (
+                    ("unit", column.unit),
+                    ("ucd", column.ucd),
+                    ("description", column.description),
+                    ("sextractor", column.sextractor),
+                )
+                if value
+            },
+        )
+        for column in columns
+    ]
+    return pa.schema(fields, metadata=astropy_metadata(columns))
+
+
+def reduce_run(out: str, options: StorageOptions | None = None) -> Summary:
+    """Merge the parts of a run into its summary.
+
+    Parameters
+    ----------
+    out : str
+        URL of the run.
+    options : StorageOptions, optional
+        How to reach it.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    UsageError
+        If there is no run at `out`.
+    ConservationError
+        If an image of the manifest has no outcome, or rows of sources went missing; the message
+        names the difference. Nothing is written then.
+    """
+    store = open_store(out, options)
+    names = _manifest_rootnames(store)
+    placed = _placed_images(store)
+    absent = [name for name in names if name not in placed]
+    if absent:
+        raise ConservationError(
+            f"{len(absent)} of {len(names)} images have no outcome yet, for example "
+            f"{', '.join(absent[:_NAMED_IN_MESSAGES])}: run the same map again to do them"
+        )
+    images = [placed[name] for name in names]
+    n_sources = _write_sources(store, images)
+    _write_images(store, images)
+    outcomes = Counter(image.row["outcome"] for image in images)
+    reasons = Counter(
+        (image.row["outcome"], image.row["reason"]) for image in images if image.row["reason"]
+    )
+    return Summary(
+        n_images=len(images),
+        n_sources=n_sources,
+        outcomes=dict(outcomes),
+        reasons=dict(reasons),
+        sources_url=f"{store.url}/{SOURCES_FILE}",
+        images_url=f"{store.url}/{IMAGES_FILE}",
+    )
+
+
+def _manifest_rootnames(store: Store) -> list[str]:
+    """Read which images the run is of."""
+    try:
+        manifest = Manifest.read(f"{store.url}/{MANIFEST_KEY}")
+    except MissingObjectError as error:
+        raise UsageError(
+            f"there is no run at {store.url}: it has no {MANIFEST_KEY}. "
+            "Name the folder or prefix that was given to map as --out"
+        ) from error
+    names: list[str] = manifest.table["rootname"].to_pylist()
+    return names
+
+
+def _placed_images(store: Store) -> dict[str, _Placed]:
+    """Find for each image its row and the rows of its sources, in the best part that has it."""
+    placed: dict[str, _Placed] = {}
+    for part, rows in part_images(store, part_keys(store)):
+        start = 0
+        for row in rows:
+            stop = start + row["n_sources"]
+            before = placed.get(row["rootname"])
+            if before is None or _rank(row) < _rank(before.row):
+                placed[row["rootname"]] = _Placed(row, part, start, stop)
+            start = stop
+    return placed
+
+
+def _rank(row: dict[str, Any]) -> int:
+    """Order outcomes: what is final before what another attempt may better."""
+    return _OUTCOME_RANK[row["outcome"]]
+
+
+class _PartTables:
+    """The sources of parts, of which the last few stay in memory."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._tables: OrderedDict[str, pa.Table] = OrderedDict()
+
+    def __getitem__(self, part: str) -> pa.Table:
+        if part not in self._tables:
+            self._tables[part] = pq.read_table(pa.BufferReader(self._store.get(part)))
+        self._tables.move_to_end(part)
+        while len(self._tables) > _PARTS_IN_MEMORY:
+            self._tables.popitem(last=False)
+        return self._tables[part]
+
+
+def _source_tables(store: Store, images: Iterable[_Placed]) -> Iterator[pa.Table]:
+    """Yield the sources of images in their order, in as large pieces as lie together."""
+    tables = _PartTables(store)
+    for part, group in groupby(images, key=lambda image: image.part):
+        pieces: list[list[int]] = []
+        for image in group:
+            if pieces and pieces[-1][1] == image.start:
+                pieces[-1][1] = image.stop
+            else:
+                pieces.append([image.start, image.stop])
+        for start, stop in pieces:
+            if stop > start:
+                table = tables[part].slice(start, stop - start)
+                if len(table) != stop - start:
+                    raise ConservationError(
+                        f"{store.url}/{part} says that it holds {stop} sources and holds "
+                        f"{len(tables[part])}: delete it and run the same map again"
+                    )
+                yield table
+
+
+def _write_sources(store: Store, images: list[_Placed]) -> int:
+    """Write the table of sources and check that no row was lost on the way."""
+    schema = arrow_schema(SOURCE_COLUMNS)
+    expected = sum(image.row["n_sources"] for image in images)
+    n_written = 0
+    waiting: list[pa.Table] = []
+    with (
+        store.writer(SOURCES_FILE) as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
+        for table in _source_tables(store, images):
+            waiting.append(table.cast(schema))
+            if sum(map(len, waiting)) >= _ROWS_A_GROUP:
+                n_written += _write_groups(writer, waiting, whole_only=True)
+        n_written += _write_groups(writer, waiting, whole_only=False)
+        if n_written != expected:
+            raise ConservationError(
+                f"the images count {expected} sources, the summary has {n_written}"
+            )
+    return n_written
+
+
+def _write_groups(writer: pq.ParquetWriter, waiting: list[pa.Table], *, whole_only: bool) -> int:
+    """Write row groups of one size, wherever parts begin and end; leave the rest waiting."""
+    if not waiting:
+        return 0
+    table = pa.concat_tables(waiting)
+    n = len(table) - len(table) % _ROWS_A_GROUP if whole_only else len(table)
+    writer.write_table(table.slice(0, n).combine_chunks(), row_group_size=_ROWS_A_GROUP)
+    waiting[:] = [table.slice(n)]
+    return n
+
+
+def _write_images(store: Store, images: list[_Placed]) -> None:
+    """Write the table of images."""
+    schema = arrow_schema(IMAGE_COLUMNS)
+    columns = []
+    for column in IMAGE_COLUMNS:
+        values = [image.row[column.name] for image in images]
+        if column.dtype in ("f4", "f8"):
+            values = [float("nan") if value is None else value for value in values]
+        columns.append(pa.array(values, type=_ARROW_TYPES[column.dtype]))
+    with store.writer(IMAGES_FILE) as file:
+        pq.write_table(pa.Table.from_arrays(columns, schema=schema), file, compression="zstd")
