@@ -2,7 +2,8 @@
 
 Key of an exposure: ``hst/public/<r[:4]>/<r>/<r>_flt.fits``, in lower case. The folder is the
 dataset, which is not always the file's own root: what an association is drizzled into lies under
-the association, also where the name differs: ``ibg7/ibg705080/ibg705081_drz.fits``.
+the association, also where the name differs: ``ibg7/ibg705080/ibg705081_drz.fits``. (An
+association's name ends in 0, those of its further products in 1 to 9.)
 (Registry of Open Data on AWS, ``mast-hst``; MAST's page "HST public data on AWS".)
 """
 
@@ -71,14 +72,15 @@ def key_of(rootname: str, product: str, dataset: str | None = None) -> str:
     product : str
         One of `PRODUCTS`.
     dataset : str, optional
-        The folder, where it is not the rootname.
+        The folder, where it does not follow from the rootname.
 
     Raises
     ------
     UsageError
         If the rootname is none, or if an exposure's product is asked of an association.
     """
-    root, folder = rootname.lower(), (dataset or rootname).lower()
+    root = rootname.lower()
+    folder = (dataset or re.sub("[1-9]$", "0", root)).lower()
     for name in (root, folder):
         if not re.fullmatch("[a-z0-9]{9}", name):
             raise UsageError(f"{name!r} is not a rootname: nine letters and digits were expected")
@@ -90,7 +92,7 @@ def key_of(rootname: str, product: str, dataset: str | None = None) -> str:
 
 
 def derive_keys(rootnames: pa.ChunkedArray | pa.Array, product: str) -> pa.Array:
-    """Return the keys of many rootnames whose folder is their own name.
+    """Return the keys of many rootnames at once, as `key_of` does for one.
 
     Parameters
     ----------
@@ -101,9 +103,10 @@ def derive_keys(rootnames: pa.ChunkedArray | pa.Array, product: str) -> pa.Array
     """
     import pyarrow.compute as pc
 
+    dataset = pc.replace_substring_regex(rootnames, "[1-9]$", "0")
     folder = pc.utf8_slice_codeunits(rootnames, 0, 4)
     name = pc.binary_join_element_wise(rootnames, f"{product}.fits", "_")
-    return pc.binary_join_element_wise(PUBLIC_PREFIX[:-1], folder, rootnames, name, "/")
+    return pc.binary_join_element_wise(PUBLIC_PREFIX[:-1], folder, dataset, name, "/")
 
 
 def is_association(rootname: str) -> bool:

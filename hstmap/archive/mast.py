@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,20 @@ if TYPE_CHECKING:
     from astroquery.mast import MastClass, MastMissionsClass
     from requests import Response
 
-__all__ = ["EXPOSURE_SCHEMA", "ExposureQuery", "numbers", "portal", "resolve", "texts", "times_mjd"]
+__all__ = [
+    "EXPOSURE_SCHEMA",
+    "MJD_EPOCH",
+    "ExposureQuery",
+    "PerThread",
+    "asked",
+    "numbers",
+    "portal",
+    "resolve",
+    "texts",
+    "times_mjd",
+]
+
+T = TypeVar("T")
 
 EXPOSURE_SCHEMA: Final = pa.schema(
     {
@@ -31,12 +44,12 @@ EXPOSURE_SCHEMA: Final = pa.schema(
         "association": pa.string(),
         "filter": pa.string(),
         "target": pa.string(),
-        "ra_deg": pa.float64(),
-        "dec_deg": pa.float64(),
+        "ra": pa.float64(),
+        "dec": pa.float64(),
         "footprint": pa.string(),
         "exposure_s": pa.float64(),
         "start_mjd": pa.float64(),
-        "program_id": pa.int32(),
+        "program_id": pa.int64(),
         "aperture": pa.string(),
         "intent": pa.string(),
         "obs_type": pa.string(),
@@ -77,7 +90,7 @@ _COLUMNS: Final = (
 _CRITERIA: Final = ("sci_instrume", "sci_instrument_config")
 _OBS_TYPES: Final = {"imaging": "IMAGE", "spectroscopic": "SPECTRUM"}
 _INTENTS: Final = {"S": "science", "C": "calibration"}
-_MJD_EPOCH: Final = np.datetime64("1858-11-17T00:00:00", "us")
+MJD_EPOCH: Final = np.datetime64("1858-11-17T00:00:00", "us")
 
 
 class ExposureQuery:
@@ -105,8 +118,7 @@ class ExposureQuery:
         generated_after: str | None = None,
     ) -> None:
         self.page_size = min(_PAGE_SIZE, query.limit or _PAGE_SIZE)
-        self._patience = patience
-        self._local = threading.local()
+        self._client = PerThread(lambda: _searcher(patience))
         self._criteria: dict[str, Any] = {
             "sci_instrume": "WFC3",
             "sci_instrument_config": "WFC3/IR",
@@ -130,7 +142,7 @@ class ExposureQuery:
 
     def page(self, number: int) -> Page:
         """Ask once for a page, counted from 0."""
-        answer = _asked(
+        answer = asked(
             lambda: self._client().query_criteria_async(
                 limit=self.page_size,
                 offset=number * self.page_size,
@@ -147,19 +159,26 @@ class ExposureQuery:
             raise TroubleError(f"the answer is not one of a search: {error!r}") from error
         return Page(n_total, table["rootname"].to_pylist(), table)
 
-    def _client(self) -> MastMissionsClass:
-        """Return this thread's client: `requests` sessions are not meant to be shared."""
-        if not hasattr(self._local, "client"):
-            from astropy.table import Table
-            from astroquery.mast import MastMissionsClass
 
-            client = MastMissionsClass(mission="hst")
-            teach_patience(client._session, self._patience)
-            # Else astroquery fetches the list of columns first, a request that has no time limit.
-            client.columns["hst"] = Table({"name": [*_COLUMNS, *_CRITERIA]})
-            self._local.client = client
-        found: MastMissionsClass = self._local.client
-        return found
+class PerThread(Generic[T]):
+    """One of something for each thread: the sessions of `requests` are not meant to be shared.
+
+    Parameters
+    ----------
+    make : callable
+        Makes one.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._local = threading.local()
+
+    def __call__(self) -> T:
+        """Return this thread's."""
+        if not hasattr(self._local, "made"):
+            self._local.made = self._make()
+        made: T = self._local.made
+        return made
 
 
 def resolve(target: str, patience: Patience) -> tuple[float, float]:
@@ -191,7 +210,7 @@ def resolve(target: str, patience: Patience) -> tuple[float, float]:
 def _look_up(name: str, patience: Patience) -> tuple[float, float]:
     client = portal(patience)
     answer = patiently(
-        lambda: _asked(
+        lambda: asked(
             lambda: client.service_request_async(
                 "Mast.Name.Lookup", {"input": name, "format": "json"}
             )[0]
@@ -208,6 +227,17 @@ def _look_up(name: str, patience: Patience) -> tuple[float, float]:
     return float(found[0]["ra"]), float(found[0]["decl"])
 
 
+def _searcher(patience: Patience) -> MastMissionsClass:
+    from astropy.table import Table
+    from astroquery.mast import MastMissionsClass
+
+    client = MastMissionsClass(mission="hst")
+    teach_patience(client._session, patience)
+    # Else astroquery fetches the list of columns first, a request that has no time limit.
+    client.columns["hst"] = Table({"name": [*_COLUMNS, *_CRITERIA]})
+    return client
+
+
 def portal(patience: Patience) -> MastClass:
     """Return a client of MAST's portal that keeps to time limits."""
     from astroquery.mast import MastClass
@@ -217,7 +247,7 @@ def portal(patience: Patience) -> MastClass:
     return client
 
 
-def _asked(ask: Callable[[], Response]) -> dict[str, Any]:
+def asked(ask: Callable[[], Response]) -> dict[str, Any]:
     """Return the JSON object that a question brings, with astroquery's errors made ours."""
     from astroquery.exceptions import InvalidQueryError
     from astroquery.exceptions import TimeoutError as TooSlowError
@@ -242,12 +272,12 @@ def _exposures(rows: Sequence[dict[str, Any]]) -> pa.Table:
         "association": pc.if_else(pc.equal(association, "none"), None, association),
         "filter": pc.utf8_upper(texts(columns["sci_spec_1234"])),
         "target": texts(columns["sci_targname"]),
-        "ra_deg": numbers(columns["sci_ra"]),
-        "dec_deg": numbers(columns["sci_dec"]),
+        "ra": numbers(columns["sci_ra"]),
+        "dec": numbers(columns["sci_dec"]),
         "footprint": pa.nulls(len(rows), pa.string()),
         "exposure_s": numbers(columns["sci_actual_duration"]),
         "start_mjd": times_mjd(columns["sci_start_time"]),
-        "program_id": numbers(columns["sci_pep_id"]).cast(pa.int32()),
+        "program_id": numbers(columns["sci_pep_id"]).cast(pa.int64()),
         "aperture": pc.utf8_upper(texts(columns["sci_aper_1234"])),
         "intent": pa.array([_INTENTS.get(str(v).strip()) for v in columns["sci_aec"]], pa.string()),
         "obs_type": pc.utf8_upper(texts(columns["sci_obs_type"])),
@@ -275,5 +305,5 @@ def numbers(values: Sequence[Any]) -> pa.Array:
 def times_mjd(values: Sequence[Any]) -> pa.Array:
     """Return ISO 8601 times as modified Julian days (UTC); null where there is none."""
     times = np.array([v or "NaT" for v in values], dtype="datetime64[us]")
-    days = (times - _MJD_EPOCH) / np.timedelta64(1, "D")
+    days = (times - MJD_EPOCH) / np.timedelta64(1, "D")
     return pa.array(days, pa.float64(), from_pandas=True)

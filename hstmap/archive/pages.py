@@ -13,7 +13,7 @@ from hstmap.errors import ArchiveError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Page", "PagedQuery", "Pages", "PagingOptions", "read_pages"]
+__all__ = ["Page", "PagedQuery", "Pages", "PagingOptions", "Progress", "read_pages"]
 
 _N_RESTARTS = 2
 
@@ -64,6 +64,29 @@ class PagedQuery(Protocol):
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far it is.
+
+    Parameters
+    ----------
+    unit : str
+        What is counted: ``'pages'``, or ``'prefixes'`` of a listing.
+    n_done, n_units : int
+        Of those.
+    n_rows : int
+        Rows, or objects of a listing, that are here.
+    n_rows_total : int, optional
+        Rows that will be here; None if nobody says.
+    """
+
+    unit: str
+    n_done: int
+    n_units: int
+    n_rows: int
+    n_rows_total: int | None = None
+
+
+@dataclass(frozen=True)
 class PagingOptions:
     """How to read pages.
 
@@ -76,7 +99,7 @@ class PagingOptions:
     patience : Patience
         What to do about faults.
     on_progress : callable, optional
-        Called with rows here, rows in all, pages here, pages in all.
+        Called with a `Progress` after every page.
     on_trouble : callable, optional
         Told of every fault that is about to be retried.
     """
@@ -84,7 +107,7 @@ class PagingOptions:
     limit: int | None = None
     n_threads: int = 4
     patience: Patience = field(default_factory=Patience)
-    on_progress: Callable[[int, int, int, int], None] | None = None
+    on_progress: Callable[[Progress], None] | None = None
     on_trouble: Callable[[str], None] | None = None
 
 
@@ -213,4 +236,6 @@ class _Reading:
     def _report(self) -> None:
         if self.options.on_progress:
             n_rows = min(self.n_wanted, sum(len(page.names) for page in self.pages.values()))
-            self.options.on_progress(n_rows, self.n_wanted, len(self.pages), self.n_pages)
+            self.options.on_progress(
+                Progress("pages", len(self.pages), self.n_pages, n_rows, self.n_wanted)
+            )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from datetime import date
-from typing import Any, Final
+from typing import Final
 
 from hstmap.archive.keys import PRODUCTS
 from hstmap.errors import UsageError
@@ -74,8 +75,33 @@ class ArchiveQuery:
                 "--source missions or caom"
             )
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return what was asked as plain values, for the manifest's metadata."""
-        values = asdict(self)
-        values["since"] = self.since.isoformat() if self.since else None
-        return values
+    def as_text(self) -> str:
+        """Return the query as JSON, without what is as by default, for a manifest's metadata."""
+        usual = ArchiveQuery()
+        values = {n: v for n, v in asdict(self).items() if v != getattr(usual, n)}
+        values |= {"source": self.source, "product": self.product}
+        if self.since:
+            values["since"] = self.since.isoformat()
+        return json.dumps(values, sort_keys=True)
+
+    @classmethod
+    def from_text(cls, text: str) -> ArchiveQuery:
+        """Return the query that `as_text` wrote.
+
+        Raises
+        ------
+        UsageError
+            If it is none: the manifest was not made by a query.
+        """
+        try:
+            values = json.loads(text)
+            if values.get("since"):
+                values["since"] = date.fromisoformat(values["since"])
+            for name in ("filters", "programs"):
+                values[name] = tuple(values.get(name, ()))
+            return cls(**values)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UsageError(
+                f"the manifest does not say by which query it was made, but {text[:80]!r}: make a "
+                "new one with hstmap manifest"
+            ) from error
