@@ -197,6 +197,8 @@ def subtract_background(image: Image, parameters: DetectionParameters) -> Detect
             "no_noise", f"the background's rms is {model.globalrms}: no threshold can be set"
         )
     data = np.subtract(image.data, background, out=image.data)
+    # SEP 1.4 smooths the first rows before it looks at the mask: what lies under it would leak.
+    np.putmask(data, image.mask, 0.0)
     scale = 1.0
     err = rms
     if image.err is not None:
