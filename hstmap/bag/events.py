@@ -47,12 +47,12 @@ class AttemptSubmitted:
 
 @dataclass(frozen=True)
 class AttemptStarted:
-    """A worker took an attempt up."""
+    """A worker took an attempt up; which one, is not always known before the attempt ends."""
 
     stage: str
     task_key: str
     number: int
-    worker: WorkerInfo
+    worker: WorkerInfo | None
     time_s: float
 
 

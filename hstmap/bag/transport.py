@@ -33,10 +33,13 @@ class Call:
 
 @dataclass(frozen=True)
 class CallStarted:
-    """A worker took a call up; ``time_s`` is Unix time, s."""
+    """A worker took a call up; ``time_s`` is Unix time, s.
+
+    The worker is None where it only tells who it is when the call ends.
+    """
 
     call_id: int
-    worker: WorkerInfo
+    worker: WorkerInfo | None
     time_s: float
 
 

@@ -5,11 +5,9 @@ Runs inside a process that Lithops started, and ends when its client does.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pickle
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -19,12 +17,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from hstmap.bag.home import remove_if_abandoned
 from hstmap.bag.wire import Program, perform
 
-__all__ = ["LOCK_NAME", "Hello", "Setup", "Work", "serve"]
-
-LOCK_NAME = "client.lock"
-"""File that the client keeps locked, as long as it lives, in the folder that is its own."""
+__all__ = ["Hello", "Setup", "Work", "serve"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ def serve(address: str, index: int) -> None:
     Parameters
     ----------
     address : str
-        Unix socket of the client, in the client's own folder.
+        Unix socket of the client, in the client's `hstmap.bag.home`.
     index : int
         Number of this call among those that the client started.
     """
@@ -102,15 +98,5 @@ def _die_with_client(descriptor: int, folder: Path, process_group: int) -> None:
     hang_up = select.poll()
     hang_up.register(descriptor, 0)  # no events: errors and hang-ups are always told
     hang_up.poll()
-    _remove_if_abandoned(folder)
+    remove_if_abandoned(folder)
     os.killpg(process_group, signal.SIGKILL)
-
-
-def _remove_if_abandoned(folder: Path) -> None:
-    """Remove the client's folder if the client was killed before it could do that itself."""
-    try:
-        with (folder / LOCK_NAME).open("r+b") as lock:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError:
-        return  # the client lives, and has more to do; or the folder is gone already
