@@ -51,7 +51,8 @@ class Manifest:
         When, in UTC (ISO 8601).
     provenance : dict
         What else is to be known of the answer: the rows that the archive counted and those that
-        came, when keys were verified. Plain values, kept in the file as they are.
+        came, when keys were verified. Plain values, kept in the file as they are. ``notes`` is a
+        list of lines for people, such as what was left aside.
     """
 
     table: pa.Table
@@ -118,9 +119,9 @@ class Manifest:
         """
         check_columns(table)
         canonical = canonical_table(table)
-        check_rows(canonical)
+        check_rows(canonical, store)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        root = store.rstrip("/") if store else None
+        root = store.rstrip("/") or "/" if store else None
         return cls(canonical, root, query, created or now, dict(provenance or {}))
 
     @classmethod
@@ -174,6 +175,11 @@ class Manifest:
             "created": self.created,
             "provenance": dict(self.provenance),
         }
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for people: what they should know of how the manifest was made."""
+        return tuple(self.provenance.get("notes", ()))
 
     @property
     def urls(self) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from hstmap.errors import UsageError
+from hstmap.storage import join_url
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -150,7 +151,7 @@ def check_columns(table: pa.Table) -> None:
         raise UsageError(f"the manifest has the column {repeated[0]} twice: leave one")
 
 
-def check_rows(table: pa.Table) -> None:
+def check_rows(table: pa.Table, store: str | None) -> None:
     """Refuse what no run could account for; rows are counted from 1."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -180,6 +181,7 @@ def check_rows(table: pa.Table) -> None:
         twice = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"].as_py()
         rows = pc.indices_nonzero(pc.equal(names, pa.scalar(twice))).to_pylist()
         keys = table["key"].take(pa.array(rows[:2])).to_pylist()
+        keys = [join_url(store, key) for key in keys] if store else keys
         raise UsageError(
             f"two rows with rootname {twice}: rows {rows[0] + 1} and {rows[1] + 1} "
             f"({keys[0]} and {keys[1]}). Leave one, or rename one"
