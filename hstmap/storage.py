@@ -17,13 +17,14 @@ Requests to the public archive bucket ``stpubdata`` are not signed and need no a
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import obstore
 from obstore import exceptions as obstore_exceptions
@@ -31,9 +32,13 @@ from obstore import exceptions as obstore_exceptions
 from hstmap.errors import MissingObjectError, StorageError
 from hstmap.ranged import RangedFile
 from hstmap.storage_backend import (
+    MULTIPART_NBYTES,
+    PART_NBYTES,
     StorageOptions,
     check_not_forked,
     join_url,
+    just_before,
+    n_put_requests,
     open_backend,
     parse_url,
     split_url,
@@ -55,11 +60,6 @@ __all__ = [
 
 LIST_PAGE_LENGTH = 1000
 """Keys in one answer of S3's ListObjectsV2, and so in one request (S3 API reference)."""
-
-MULTIPART_NBYTES = 64 * 1024 * 1024
-"""Objects beyond this travel in parts of `PART_NBYTES`: a lost connection then costs one part."""
-
-PART_NBYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -228,9 +228,8 @@ class Store:
         path = self._path(key)
         # A conditional write cannot be split; a local file is never sent in parts.
         in_parts = self._scheme == "s3" and len(data) > MULTIPART_NBYTES and not if_absent
-        n_put = 2 + -(-len(data) // PART_NBYTES) if in_parts else 1
         try:
-            with self._request(key, RequestCounts(n_put=n_put)):
+            with self._request(key, RequestCounts(n_put=n_put_requests(len(data), in_parts))):
                 obstore.put(
                     self._backend,
                     path,
@@ -243,6 +242,47 @@ class Store:
             return False
         self._count(RequestCounts(nbytes_written=len(data)))
         return True
+
+    @contextmanager
+    def writer(self, key: str) -> Iterator[IO[bytes]]:
+        """Write a large object piece by piece, whole or not at all.
+
+        Parameters
+        ----------
+        key : str
+            The object.
+
+        Yields
+        ------
+        IO of bytes
+            A file to write to. The object appears when the block ends, and does not appear, or
+            stays as it was, when it ends in an exception.
+        """
+        import tempfile
+
+        with tempfile.TemporaryFile(dir=self._spool_folder()) as file:
+            yield file
+            nbytes = file.seek(0, io.SEEK_END)
+            file.seek(0)
+            in_parts = self._scheme == "s3" and nbytes > MULTIPART_NBYTES
+            with self._request(key, RequestCounts(n_put=n_put_requests(nbytes, in_parts))):
+                # Locally too the parts of the call bound its memory; they make one request.
+                obstore.put(
+                    self._backend,
+                    self._path(key),
+                    file,
+                    use_multipart=in_parts or self._scheme == "file",
+                    chunk_size=PART_NBYTES,
+                )
+        self._count(RequestCounts(nbytes_written=nbytes))
+
+    def _spool_folder(self) -> str | None:
+        """Return where large objects wait: beside their place if that is local."""
+        if self._scheme != "file":
+            return None
+        with self._request("", RequestCounts()):
+            Path(self.url).mkdir(parents=True, exist_ok=True)
+        return self.url
 
     def list(self, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
         """Yield the objects whose keys begin with `prefix`, page by page as they are asked for.
@@ -261,7 +301,7 @@ class Store:
         """
         folder, _, beginning = prefix.rpartition("/")
         within = self._prefix + folder
-        offset = max(_just_before(prefix) if beginning else "", start_after)
+        offset = max(just_before(prefix) if beginning else "", start_after)
         with self._request(prefix, RequestCounts()):
             pages = obstore.list(
                 self._backend,
@@ -352,10 +392,3 @@ class Store:
             yield
         except (obstore_exceptions.BaseError, OSError, ValueError) as error:
             raise storage_error(error, url) from error
-
-
-def _just_before(prefix: str) -> str:
-    """Return a string that sorts before `prefix`, with hardly a key between: S3 lists after it."""
-    stem, last = prefix[:-1], prefix[-1]
-    # '/' precedes '0', and hardly a character that a key can hold precedes either.
-    return stem if last in " !0" else stem + chr(ord(last) - 1) + "~"

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from obstore.store import S3Config
 
 __all__ = [
+    "MULTIPART_NBYTES",
+    "PART_NBYTES",
     "StorageOptions",
     "check_not_forked",
     "join_url",
+    "just_before",
+    "n_put_requests",
     "open_backend",
     "parse_url",
     "split_url",
@@ -28,6 +32,11 @@ __all__ = [
 
 PUBLIC_BUCKET_REGIONS = {"stpubdata": "us-east-1"}
 """Buckets that answer unsigned requests (Registry of Open Data on AWS, ``mast-hst``)."""
+
+MULTIPART_NBYTES = 64 * 1024 * 1024
+"""Objects beyond this travel in parts of `PART_NBYTES`: a lost connection then costs one part."""
+
+PART_NBYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -209,3 +218,15 @@ def check_not_forked(url: str) -> None:
             f"process {pid} was forked from {_first_pid}, which had used a store before: start "
             "workers by spawn or forkserver, or use no store in the parent before it forks",
         )
+
+
+def n_put_requests(nbytes: int, in_parts: bool) -> int:
+    """Count the requests of a write: begin, parts and end, or a single one."""
+    return 2 + -(-nbytes // PART_NBYTES) if in_parts else 1
+
+
+def just_before(prefix: str) -> str:
+    """Return a string that sorts before `prefix`, with hardly a key between: S3 lists after it."""
+    stem, last = prefix[:-1], prefix[-1]
+    # '/' precedes '0', and hardly a character that a key can hold precedes either.
+    return stem if last in " !0" else stem + chr(ord(last) - 1) + "~"
