@@ -4,9 +4,10 @@ Each pixel of the DQ plane holds a sum of bits. This module says what each bit m
 pixel that carries it is left out by default, and why; and it reads the ways in which people
 write down a set of bits.
 
-The meanings are those of the WFC3 Data Handbook, "Contents of Individual Arrays" (the table of
-WFC3 data quality flags):
-https://hst-docs.stsci.edu/wfc3dhb/chapter-2-wfc3-data-structure/2-2-wfc3-file-structure
+The meanings are those of the WFC3 Data Handbook, section 2.2.3 "Contents of Individual Arrays"
+(https://hst-docs.stsci.edu/wfc3dhb/chapter-2-wfc3-data-structure/2-2-wfc3-file-structure), and of
+calwf3 itself: ``wf3dq.h`` names the bits, ``cridcalc.c`` says which of them reach an FLT
+(https://github.com/spacetelescope/hstcal, folder ``pkg/wfc3``).
 """
 
 from __future__ import annotations
@@ -54,80 +55,88 @@ class DqBit:
 
 DQ_BITS: tuple[DqBit, ...] = (
     DqBit(1, "decoding", "Reed-Solomon decoding error", True, "the value is not what was sent"),
-    DqBit(2, "fill", "data replaced by a fill value", True, "there was no measurement"),
-    DqBit(4, "bad_detector", "bad detector pixel", True, "dead or otherwise useless for good"),
+    DqBit(2, "fill", "data lost, replaced by a fill value", True, "nothing was measured"),
+    DqBit(4, "bad_detector", "bad detector pixel", True, "dead, or otherwise never of use"),
     DqBit(
         8,
         "bad_zero_read",
-        "deviant zero read, or unstable response",
+        "deviant zero read (bias)",
         True,
-        "the ramp starts from a wrong level, so the fitted rate is wrong",
+        "the ramp starts at a wrong level, so the rate that is fitted to it is wrong",
     ),
     DqBit(
         16,
         "hot",
-        "hot pixel: dark current far above its neighbours'",
+        "hot: a dark current far above the other pixels'",
         True,
-        "one frame alone cannot tell it from a faint star; only dithers can",
+        "a single frame cannot tell it from a faint star; only dithers can",
     ),
     DqBit(
         32,
         "unstable",
-        "unstable pixel: its dark current varies",
+        "unstable response, or more jumps up the ramp than calwf3 follows",
         False,
-        "most are usable in any one exposure, and there are many; grizli uses them too",
+        "usable in most exposures, and there are many; grizli uses them as well",
     ),
     DqBit(
         64,
         "warm",
-        "warm pixel",
+        "warm: a raised dark current",
         False,
-        "the dark subtraction removes it; the noise it adds is in ERR",
+        "the dark is subtracted, and ERR holds the noise that it adds",
     ),
-    DqBit(128, "bad_reference", "bad reference pixel or bias", True, "its level is not known"),
+    DqBit(128, "bad_reference", "bad reference pixel (bias)", True, "its level is not known"),
     DqBit(
         256,
         "saturated",
-        "saturated at some read of the ramp",
+        "full-well saturation; in an FLT: before the ramp had begun",
         False,
-        "calwf3 fits the reads before saturation, so bright stars' cores hold a usable rate: "
-        "masking them would make the brightest stars vanish; such sources are flagged",
+        "calwf3 leaves saturated reads out of the fit and clears the bit, but for pixels that"
+        " were saturated at once. Those are the cores of the brightest stars: masked, the stars"
+        " would vanish or break into rings, so they are kept, and the sources are flagged",
     ),
     DqBit(
         512,
         "bad_flat",
-        "bad in the flat field: the blobs on the channel select mirror",
+        "bad or uncertain flat field, mostly the blobs of the channel select mirror",
         False,
-        "10-15 % less light over some 10 pixels: usable, and the sources on it are flagged",
+        "up to 15 % less light over some ten pixels: sources are measurable, and flagged;"
+        " HAP and grizli use them as well",
     ),
-    DqBit(1024, "reserved", "reserved; older frames: spike of a cosmic ray", True, "an artefact"),
+    DqBit(
+        1024,
+        "spike",
+        "spike of a cosmic ray in older frames; reserved since",
+        True,
+        "rare, and never light from the sky",
+    ),
     DqBit(
         2048,
         "zero_read_signal",
-        "signal in the zero read, which calwf3 has corrected",
+        "signal in the zero read, which calwf3 has allowed for",
         False,
-        "set on every bright source: masking it would remove bright stars",
+        "it marks bright sources: masked, they would vanish",
     ),
     DqBit(
         4096,
         "cosmic_ray_dithers",
-        "cosmic ray or artefact found by AstroDrizzle from other dithers",
+        "cosmic ray or artefact that AstroDrizzle found in comparison with other dithers",
         True,
         "the light is not from the sky",
     ),
     DqBit(
         8192,
         "cosmic_ray_ramp",
-        "cosmic ray found by calwf3 up the ramp",
+        "cosmic ray that calwf3 found up the ramp",
         False,
-        "the fit leaves the hit out and stays usable",
+        "the fit leaves the hit out; what remains is usable",
     ),
     DqBit(
         16384,
-        "high_curvature",
-        "reserved; older frames: high curvature of the ramp",
+        "crosstalk",
+        "ghost or crosstalk; in older frames: high curvature of the ramp",
         False,
-        "no measured harm, and some frames carry it on bright sources",
+        "not set by calwf3 in an FLT; where others set it, the light is only somewhat wrong",
     ),
 )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 
 from hstmap.errors import BrokenImageError, RejectedImageError
+from hstmap.wfc3.header import one_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,7 +101,7 @@ class FitsFile:
             if hdu is None:
                 break
             n_hdus += 1
-            if hdu.name == "SCI" and hdu.is_image:
+            if hdu.name == "SCI" and is_plain_image(hdu):
                 return index
             is_compressed |= "ZIMAGE" in hdu.header
         if is_compressed:
@@ -163,21 +164,21 @@ def _open(stream: BinaryIO) -> Any:
         raise BrokenImageError(reason, f"no FITS header can be read: {one_line(error)}") from error
 
 
+def is_plain_image(hdu: Any) -> bool:
+    """Whether an HDU is an image, not a table that may hold a compressed one."""
+    return hasattr(hdu, "shape") and "ZIMAGE" not in hdu.header
+
+
 def shape_of(hdu: Any) -> tuple[int, ...]:
     """Return the shape of an HDU's array as numpy has it; empty if it has no pixels.
 
     The archive keeps an array of one value as a header alone, with NPIX1, NPIX2 and PIXVALUE.
     """
     shape = tuple(int(length) for length in hdu.shape)
-    if not shape and hdu.is_image:
+    if not shape:
         header = hdu.header
         lengths = (header.get("NPIX2"), header.get("NPIX1"))
         is_constant = isinstance(header.get("PIXVALUE"), (int, float))
         if is_constant and all(isinstance(n, int) and n > 0 for n in lengths):
             return cast("tuple[int, int]", lengths)
     return () if 0 in shape else shape
-
-
-def one_line(error: BaseException) -> str:
-    """Return the first line of what an error says."""
-    return str(error).strip().split("\n")[0] or type(error).__name__

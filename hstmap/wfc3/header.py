@@ -11,13 +11,17 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hstmap.errors import RejectedImageError
+
+if TYPE_CHECKING:
+    from warnings import WarningMessage
 
 __all__ = [
     "Headers",
     "count_rate_divisor",
+    "one_line",
     "product_of_name",
     "rootname_of",
     "warning_lines",
@@ -26,7 +30,7 @@ __all__ = [
 
 # A product of the archive: nine characters of rootname, then the product's suffix.
 _ARCHIVE_NAME = re.compile(r"^([a-z][a-z0-9]{8})_")
-_PRODUCT = re.compile(r"_(flt|drz|ima|raw|flc|drc|crj)\.fits(\.gz)?$")
+_PRODUCT = re.compile(r"_(flt|drz|ima)\.fits(\.gz)?$")
 _SUFFIX = re.compile(r"\.(fits|fit|fts)(\.gz)?$", re.IGNORECASE)
 
 # Two zero points of one header that differ by more are worth a note.
@@ -201,7 +205,11 @@ def count_rate_divisor(headers: Headers, notes: list[str]) -> float:
     )
 
 
-def warning_lines(warnings: Sequence[Any]) -> list[str]:
+def one_line(error: BaseException | str) -> str:
+    """Return the first line of what an error or a warning says."""
+    return str(error).strip().split("\n")[0].strip() or type(error).__name__
+
+
+def warning_lines(warnings: Sequence[WarningMessage]) -> list[str]:
     """Return the first lines of recorded warnings, each once, in order."""
-    lines = (str(warning.message).strip().split("\n")[0] for warning in warnings)
-    return list(dict.fromkeys(line for line in lines if line))
+    return list(dict.fromkeys(one_line(warning.message) for warning in warnings))

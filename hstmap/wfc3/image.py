@@ -85,7 +85,7 @@ def read_image(
             planes.wht = read_weights(weight_file, planes.sci.shape)
         mask = make_mask(planes, parameters.mask_bits, notes)
         wcs = build_wcs(planes.headers.science, notes)
-        facts = _header_facts(planes.headers, name, notes) | _geometry(planes, wcs)
+        facts = _header_facts(planes.headers, name, notes) | _geometry(planes, wcs, notes)
     notes.extend(warning_lines(caught))
     n_saturated = 0 if planes.dq is None else int(np.count_nonzero(planes.dq & _SATURATED))
     info = ImageInfo(
@@ -103,6 +103,9 @@ def _header_facts(headers: Headers, name: str, notes: list[str]) -> dict[str, An
     element = headers.text("FILTER").upper()
     if not element:
         notes.append("no FILTER")
+    fgs_lock = headers.text("FGSLOCK")
+    if fgs_lock and not fgs_lock.upper().startswith("FINE"):
+        notes.append(f"FGSLOCK is {fgs_lock}: stars may be elongated")
     return {
         "rootname": rootname_of(name, headers.text("ROOTNAME"), notes),
         "filter": element,
@@ -111,7 +114,7 @@ def _header_facts(headers: Headers, name: str, notes: list[str]) -> dict[str, An
         "aperture": headers.text("APERTURE"),
         "subarray": headers.is_true("SUBARRAY"),
         "samp_seq": headers.text("SAMP_SEQ"),
-        "fgs_lock": headers.text("FGSLOCK"),
+        "fgs_lock": fgs_lock,
         "exposure_s": headers.number("EXPTIME"),
         "exposure_start_mjd": headers.number("EXPSTART"),
         "exposure_end_mjd": headers.number("EXPEND"),
@@ -128,8 +131,11 @@ def _header_facts(headers: Headers, name: str, notes: list[str]) -> dict[str, An
     }
 
 
-def _geometry(planes: Planes, wcs: Any) -> dict[str, Any]:
+def _geometry(planes: Planes, wcs: Any, notes: list[str]) -> dict[str, Any]:
     ny, nx = planes.sci.shape
+    if wcs is not None and wcs.sip is None and planes.product in ("flt", "ima"):
+        # 10 pixels: WFC3 Instrument Handbook, appendix B.3.
+        notes.append("no distortion in the WCS: positions are off by up to 10 pixels at the edges")
     ra_ref, dec_ref = (None, None) if wcs is None else frame_centre(wcs, nx, ny)
     return {
         "nx": nx,

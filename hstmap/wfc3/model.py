@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hstmap.errors import UsageError
 from hstmap.wfc3.dq import ALL_BITS, DEFAULT_MASK_BITS
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ class ReadParameters:
     ima: bool = False
     min_side: int = 32
     max_pixels: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        if self.mask_bits & ~ALL_BITS:
+            raise UsageError(
+                f"mask_bits is {self.mask_bits}: give a sum of DQ bits, from 0 to {ALL_BITS}"
+            )
 
     @property
     def good_bits(self) -> int:

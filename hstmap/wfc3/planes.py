@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
 from hstmap.errors import BrokenImageError, RejectedImageError
 from hstmap.wfc3 import reject
-from hstmap.wfc3.hdus import FitsFile, shape_of
+from hstmap.wfc3.hdus import FitsFile, is_plain_image, shape_of
 from hstmap.wfc3.header import Headers, count_rate_divisor, product_of_name
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def read_weights(file: BinaryIO, shape: tuple[int, ...]) -> NDArray[np.float32]:
     fits_file = FitsFile(file)
     index = 0 if shape_of(fits_file.hdu(0)) else 1
     hdu = fits_file.hdu(index)
-    found = () if hdu is None else shape_of(hdu)
+    found = shape_of(hdu) if hdu is not None and is_plain_image(hdu) else ()
     if found != shape:
         raise BrokenImageError("shape", f"the weight map's shape is {found}, the image's {shape}")
     return _native_float(fits_file.pixels(index))
@@ -123,10 +123,12 @@ def _read_companions(fits_file: FitsFile, science: int, planes: Planes, notes: l
     """Read ERR and DQ, or WHT, whichever follow SCI; nothing after them is touched."""
     found: set[str] = set()
     for index in range(science + 1, science + 1 + _N_HDUS_AFTER_SCIENCE):
-        hdu = fits_file.hdu(index)
-        if hdu is None or hdu.name == "SCI" or {"ERR", "DQ"} <= found or "WHT" in found:
+        if {"ERR", "DQ"} <= found or "WHT" in found:
             break
-        if hdu.name not in ("ERR", "DQ", "WHT"):
+        hdu = fits_file.hdu(index)
+        if hdu is None or hdu.name == "SCI":
+            break
+        if hdu.name not in ("ERR", "DQ", "WHT") or not is_plain_image(hdu):
             continue
         found.add(hdu.name)
         shape = shape_of(hdu)
@@ -145,7 +147,8 @@ def _read_companions(fits_file: FitsFile, science: int, planes: Planes, notes: l
     missing = [plane for plane in _REQUIRED.get(planes.product, ()) if plane not in found]
     if missing:
         raise BrokenImageError(
-            "truncated", f"no {' and no '.join(missing)} after SCI: the file may be cut short"
+            "truncated",
+            f"no plain {' and no plain '.join(missing)} after SCI: the file may be cut short",
         )
     if not planes.product:
         planes.product = "drz" if "WHT" in found else "flt" if "DQ" in found else "image"
@@ -169,10 +172,12 @@ def _trim_border(planes: Planes) -> None:
         pixels = getattr(planes, plane)
         if pixels is not None:
             setattr(planes, plane, np.ascontiguousarray(pixels[inner]))
-    header = planes.headers.science = planes.headers.science.copy()
+    header = planes.headers.science.copy()
     for keyword in ("CRPIX1", "CRPIX2", "LTV1", "LTV2"):
-        if keyword in header:
-            header[keyword] -= _IMA_BORDER
+        position = planes.headers.number(keyword)
+        if position is not None:
+            header[keyword] = position - _IMA_BORDER
+    planes.headers = Headers(planes.headers.primary, header)
 
 
 def _divide(planes: Planes, divisor: float) -> None:
@@ -204,29 +209,46 @@ def make_mask(planes: Planes, mask_bits: int, notes: list[str]) -> NDArray[np.bo
     RejectedImageError
         If no pixel is finite, none differs from zero, or all are masked.
     """
-    finite = np.isfinite(planes.sci)
-    if not finite.all():
-        if not finite.any():
-            raise RejectedImageError("all_nan", "no pixel of the science array is finite")
-        np.copyto(planes.sci, 0, where=~finite)
-    if not planes.sci.any():
-        raise RejectedImageError("all_zero", "every pixel of the science array is zero")
-    mask = np.logical_not(finite, out=finite)
+    mask = _bad_values(planes.sci)
     if planes.dq is not None:
         mask |= (planes.dq & planes.dq.dtype.type(mask_bits)) != 0
     if planes.wht is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
             planes.err = np.reciprocal(np.sqrt(planes.wht))
     if planes.err is not None:
-        usable = (planes.err > 0) & (planes.err < np.inf)
-        if usable.any():
-            mask |= ~usable
-            np.copyto(planes.err, 0, where=~usable)
-        elif planes.wht is None:
-            notes.append("ERR has no positive value: not used")
-            planes.err = None
-        else:
-            mask[:] = True
+        _mask_bad_errors(planes, mask, notes)
     if mask.all():
         raise RejectedImageError("all_masked", "no pixel is good: all are masked")
     return mask
+
+
+def _bad_values(sci: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Mark the values that are not finite, and make them 0."""
+    lowest, highest = sci.min(), sci.max()
+    # Most frames are finite throughout: two reductions, which NaN passes through, show that.
+    if np.isfinite(lowest) and np.isfinite(highest):
+        bad = np.zeros(sci.shape, dtype=np.bool_)
+        is_zero = lowest == highest == 0
+    else:
+        bad = ~np.isfinite(sci)
+        if bad.all():
+            raise RejectedImageError("all_nan", "no pixel of the science array is finite")
+        np.copyto(sci, 0, where=bad)
+        is_zero = not sci.any()
+    if is_zero:
+        raise RejectedImageError("all_zero", "every pixel of the science array is zero")
+    return bad
+
+
+def _mask_bad_errors(planes: Planes, mask: NDArray[np.bool_], notes: list[str]) -> None:
+    """Mask pixels whose error is not a positive finite number, and make those errors 0."""
+    err = cast("NDArray[np.float32]", planes.err)
+    if err.min() > 0 and err.max() < np.inf:
+        return
+    bad = ~((err > 0) & (err < np.inf))
+    if planes.wht is None and bad.all():
+        notes.append("ERR has no positive value: not used")
+        planes.err = None
+        return
+    mask |= bad
+    np.copyto(err, 0, where=bad)

@@ -6,6 +6,7 @@ one line that says what was found. The headers are checked before any pixel is r
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from hstmap.errors import RejectedImageError
@@ -39,18 +40,10 @@ REASONS: dict[str, str] = {
 }
 
 _CALIBRATION_IMAGETYP = ("DARK", "BIAS", "FLAT", "EARTH", "LAMP")
-_CALIBRATION_TARGNAME = (
-    "DARK",
-    "BIAS",
-    "TUNGSTEN",
-    "DEUTERIUM",
-    "EARTH-CAL",
-    "EARTHCAL",
-    "EARTH_CAL",
-    "BRIGHT-EARTH",
-    "INTFLAT",
-    "VISFLAT",
-    "UVFLAT",
+# Whole names: a dark cloud is a target of science.
+_CALIBRATION_TARGNAME = re.compile(
+    r"(DARK|DARK-NM|BIAS|NONE|TUNGSTEN.*|DEUTERIUM.*|INTFLAT.*|VISFLAT.*|UVFLAT.*"
+    r"|(DARK-|BRIGHT-)?EARTH[-_]?CAL.*)"
 )
 
 
@@ -103,7 +96,7 @@ def _check_target(headers: Headers) -> None:
     if image_type.startswith(_CALIBRATION_IMAGETYP):
         raise RejectedImageError("calibration", f"IMAGETYP is {image_type!r}; expected EXT")
     target = headers.text("TARGNAME").upper()
-    if target.startswith(_CALIBRATION_TARGNAME):
+    if _CALIBRATION_TARGNAME.fullmatch(target):
         raise RejectedImageError("calibration", f"TARGNAME is {target!r}: not the sky")
     if headers.text("SCAN_TYP").upper() in ("C", "D"):
         raise RejectedImageError(

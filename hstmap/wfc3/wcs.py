@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hstmap.wfc3.header import Headers, one_line
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -15,11 +17,12 @@ __all__ = ["build_wcs", "footprint", "frame_centre", "pixel_scale_arcsec"]
 
 # The cards that make a celestial WCS with SIP distortion. The rest of a 200-card header - other
 # solutions (CRVAL1A, ...), dates, calibration - changes nothing and costs most of the time.
-_WCS_CARD = re.compile(
-    r"^(WCSAXES|CRPIX[12]|CRVAL[12]|CTYPE[12]|CUNIT[12]|CDELT[12]|CROTA[12]|CD[12]_[12]"
-    r"|PC[12]_[12]|PV[12]_\d+|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH|WCSNAME"
-    r"|(A|B|AP|BP)_(ORDER|\d_\d)|NAXIS[12]?)$"
+_LINEAR_CARDS = (
+    r"WCSAXES|CRPIX[12]|CRVAL[12]|CTYPE[12]|CUNIT[12]|CDELT[12]|CROTA[12]|(CD|PC)[12]_[12]"
+    r"|PV[12]_\d+|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH|WCSNAME|NAXIS[12]?"
 )
+_LINEAR = re.compile(rf"^({_LINEAR_CARDS})$")
+_WITH_SIP = re.compile(rf"^({_LINEAR_CARDS}|[AB]P?_(ORDER|\d_\d))$")
 
 
 def build_wcs(header: Any, notes: list[str]) -> Any:
@@ -39,22 +42,41 @@ def build_wcs(header: Any, notes: list[str]) -> Any:
         give finite coordinates.
     """
     from astropy.io import fits
-    from astropy.wcs import WCS
+    from astropy.wcs import WCS, WcsError
 
-    cards = [card for card in header.cards if _WCS_CARD.match(card.keyword)]
+    missing = _missing_cards(header)
+    if missing:
+        notes.append(f"no WCS ({', '.join(missing)} missing): sky coordinates are null")
+        return None
+    has_sip = all(str(header[keyword]).endswith("-SIP") for keyword in ("CTYPE1", "CTYPE2"))
+    if not has_sip and "A_ORDER" in header:
+        # astropy would use them; the convention (Shupe et al. 2005) has them only with -SIP.
+        notes.append("SIP coefficients without -SIP in CTYPE: not used")
+    pattern = _WITH_SIP if has_sip else _LINEAR
+    cards = [card for card in header.cards if pattern.match(card.keyword)]
     try:
-        wcs = WCS(fits.Header(cards), fix=False)
-        usable = wcs.has_celestial and wcs.naxis == 2
-        if usable:
-            centre = wcs.all_pix2world([[0.0, 0.0], [1.0, 1.0]], 0)
-            usable = bool(np.isfinite(centre).all()) and not np.array_equal(*centre)
-    except Exception as error:  # noqa: BLE001
-        notes.append(f"WCS cannot be used ({error}): sky coordinates are null")
+        wcs = WCS(fits.Header(cards))
+        trial = wcs.all_pix2world([[0.0, 0.0], [1.0, 1.0]], 0)
+    except (WcsError, fits.VerifyError, ValueError, KeyError, TypeError, IndexError) as error:
+        notes.append(f"the WCS cannot be used ({one_line(error)}): sky coordinates are null")
         return None
-    if not usable:
-        notes.append("no celestial WCS: sky coordinates are null")
+    is_celestial = wcs.naxis == 2 and wcs.wcs.lng >= 0 and wcs.wcs.lat >= 0
+    if not is_celestial or not np.isfinite(trial).all() or (trial[0] == trial[1]).all():
+        notes.append("the WCS gives no coordinates of the sky: sky coordinates are null")
         return None
+    if wcs.wcs.radesys not in ("", "ICRS"):
+        notes.append(f"RADESYS is {wcs.wcs.radesys}: taken as ICRS")
     return wcs
+
+
+def _missing_cards(header: Any) -> list[str]:
+    """Return the cards without which wcslib would silently put a default in."""
+    headers = Headers(header, header)
+    scale = ("CDELT1", "CDELT2") if "CDELT1" in header else ("CD1_1", "CD2_2")
+    numbers = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2", *scale)
+    missing = [keyword for keyword in ("CTYPE1", "CTYPE2") if not headers.text(keyword)]
+    missing += [keyword for keyword in numbers if headers.number(keyword) is None]
+    return missing
 
 
 def frame_centre(wcs: Any, nx: int, ny: int) -> tuple[float, float]:
@@ -87,12 +109,16 @@ def footprint(wcs: Any, nx: int, ny: int) -> NDArray[np.float64]:
     -------
     ndarray of float64, shape (5, 2)
         Right ascension and declination (deg, ICRS) of the outer corners of the corner pixels,
-        the first one again at the end, counter-clockwise as seen from inside the sphere (north
-        up, east left), which is what IVOA's STC-S and MOC take for the inside.
+        the first one again at the end; counter-clockwise as one looks up at the sky (north up,
+        east left), as IVOA's DALI 1.1, section 3.3.7, has polygons.
     """
     x = np.array([-0.5, nx - 0.5, nx - 0.5, -0.5, -0.5])
     y = np.array([-0.5, -0.5, ny - 0.5, ny - 0.5, -0.5])
     corners = np.column_stack(wcs.all_pix2world(x, y, 0))
-    ra = np.unwrap(corners[:, 0], period=360)
-    signed_area = np.sum(ra[:-1] * corners[1:, 1] - ra[1:] * corners[:-1, 1])
-    return np.ascontiguousarray(corners[::-1] if signed_area < 0 else corners)
+    ra, dec = np.radians(corners).T
+    first, second, third = np.column_stack(
+        [np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)]
+    )[:3]
+    # Positive: counter-clockwise as seen from outside the sphere, which is the other way round.
+    turn = np.dot(np.cross(second - first, third - first), first)
+    return np.ascontiguousarray(corners[::-1] if turn > 0 else corners)
