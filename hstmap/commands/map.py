@@ -161,7 +161,7 @@ def _manifest(arguments: argparse.Namespace, console: Console) -> Manifest:
             "no SOURCE given: running on simulated images. "
             "For real ones: python -m hstmap map FOLDER, FILES or s3://stpubdata/hst/public/ib6o"
         )
-        sources = [make_sample_files(arguments.out)]
+        sources = make_sample_files(arguments.out, dry_run=arguments.dry_run)
     manifest = resolve_sources(sources)
     if arguments.filter:
         manifest = manifest.filter(filter=arguments.filter)

@@ -192,9 +192,10 @@ def subtract_background(image: Image, parameters: DetectionParameters) -> Detect
         image.data, mask=image.mask, bw=parameters.mesh, bh=parameters.mesh, fw=size, fh=size
     )
     background, rms = model.back(), model.rms()
-    if not (math.isfinite(model.globalrms) and model.globalrms > 0):
+    # SEP's own global rms is set to 1 where there is none.
+    if not rms.max() > 0:
         raise RejectedImageError(
-            "no_noise", f"the background's rms is {model.globalrms}: no threshold can be set"
+            "no_noise", "the pixels have no scatter at all: no threshold can be set"
         )
     data = np.subtract(image.data, background, out=image.data)
     # SEP 1.4 smooths the first rows before it looks at the mask: what lies under it would leak.

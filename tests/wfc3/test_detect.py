@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import sep
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hstmap.errors import ExtractionError, RejectedImageError, UsageError
+from hstmap.wfc3 import detect as detect_module
+from hstmap.wfc3.detect import PRESETS, DetectionParameters, detect, gaussian_kernel
+from support.images import make_image
+
+STARS = [(20.3, 30.7), (64.0, 64.0), (99.6, 21.2), (40.1, 101.9)]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_finds_isolated_stars_where_they_are(preset):
+    image = make_image(stars=STARS, flux=60.0)
+    objects = detect(image, PRESETS[preset]).objects
+    found = np.column_stack([objects["x"], objects["y"]])
+    distance = np.linalg.norm(found[None] - np.array(STARS)[:, None], axis=2)
+    assert (distance.min(axis=1) < 0.15).all()
+
+
+def test_noise_alone_gives_next_to_nothing():
+    found = [len(detect(make_image(seed=seed), PRESETS["default"]).objects) for seed in range(10)]
+    # Ten frames of 128 x 128 pixels: 164,000 pixels of noise.
+    assert sum(found) < 60
+
+
+@settings(max_examples=20, deadline=None)
+@given(factor=st.floats(0.05, 20), level=st.floats(-5, 50))
+def test_threshold_means_the_same_whatever_the_errors_claim(factor, level):
+    """Errors are brought to the noise that is there, a pedestal is background."""
+    honest = make_image(stars=STARS, flux=40.0)
+    lying = make_image(stars=STARS, flux=40.0)
+    lying = dataclasses.replace(
+        lying,
+        data=lying.data + np.float32(level),
+        err=(lying.err * factor).astype(np.float32),
+    )
+    a, b = detect(honest, PRESETS["default"]), detect(lying, PRESETS["default"])
+    assert b.error_scale == pytest.approx(a.error_scale / factor, rel=0.02)
+    assert b.background_level == pytest.approx(a.background_level + level, abs=0.02)
+    brightest_a, brightest_b = (np.sort(d.objects[d.objects["flux"] > 10]["x"]) for d in (a, b))
+    np.testing.assert_allclose(brightest_a, brightest_b, atol=0.05)
+
+
+def test_without_errors_the_rms_takes_their_place():
+    image = dataclasses.replace(make_image(stars=STARS, flux=60.0), err=None)
+    detection = detect(image, PRESETS["default"])
+    assert detection.error_scale == 1.0
+    assert np.median(detection.err) == pytest.approx(detection.background_rms, rel=0.05)
+    assert len(detection.objects) >= len(STARS)
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 60), (127, 60), (60, 0), (60, 127)])
+def test_what_lies_under_the_mask_never_shows(corner):
+    """Wild values under the mask, on the edges too, where SEP smooths before it masks."""
+    clean = make_image(stars=STARS, flux=60.0)
+    spiked = make_image(stars=STARS, flux=60.0)
+    row, column = corner
+    rows, columns = slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2)
+    for image in (clean, spiked):
+        image.mask[rows, columns] = True
+    spiked.data[rows, columns] = 1e5
+    a = detect(clean, PRESETS["default"]).objects
+    b = detect(spiked, PRESETS["default"]).objects
+    np.testing.assert_array_equal(a, b)
+
+
+def test_kernel_is_a_normalized_gaussian_of_its_width():
+    kernel = gaussian_kernel(2.0, 7)
+    assert kernel.sum() == pytest.approx(1.0)
+    assert kernel[3, 3] == kernel.max()
+    # One pixel from the centre is the half maximum of a width of two.
+    assert kernel[3, 4] / kernel[3, 3] == pytest.approx(0.5)
+    np.testing.assert_array_equal(kernel, kernel.T)
+    assert gaussian_kernel(0, 5) is None
+
+
+def test_deblends_two_stars_that_touch():
+    image = make_image(stars=[(60.0, 60.0), (65.0, 60.0)], flux=200.0)
+    objects = detect(image, PRESETS["default"]).objects
+    near = np.hypot(objects["x"] - 62.5, objects["y"] - 60.0) < 5
+    assert near.sum() == 2
+
+
+def test_an_image_without_noise_is_rejected():
+    image = make_image(noise=0.0)
+    with pytest.raises(RejectedImageError, match="no scatter") as caught:
+        detect(image, PRESETS["default"])
+    assert caught.value.reason == "no_noise"
+
+
+@pytest.mark.parametrize(
+    ("message", "n_failures", "expected"),
+    [
+        ("internal pixel buffer full: The limit of 300000 active object pixels", 1, "levels"),
+        ("object deblending overflow: limit of 1024 sub-objects", 2, "8 deblending levels"),
+        ("object deblending overflow: limit of 1024 sub-objects", 3, "no deblending"),
+        ("internal pixel buffer full", 5, "threshold x 4"),
+    ],
+)
+def test_overflow_climbs_the_ladder(monkeypatch, message, n_failures, expected):
+    calls = []
+
+    def extract(*args, **options):
+        calls.append(options)
+        if len(calls) <= n_failures:
+            raise Exception(message)  # noqa: TRY002 - as SEP does
+        return real(*args, **options)
+
+    real = sep.extract
+    monkeypatch.setattr(detect_module.sep, "extract", extract)
+    detection = detect(make_image(stars=STARS, flux=60.0), PRESETS["default"])
+    assert len(calls) == n_failures + 1
+    assert expected in detection.relaxed
+    assert sep.get_extract_pixstack() == 300_000
+    assert sep.get_sub_object_limit() == 1024
+
+
+def test_the_ladder_ends_in_an_outcome(monkeypatch):
+    def extract(*args, **options):
+        raise Exception("internal pixel buffer full")  # noqa: TRY002
+
+    monkeypatch.setattr(detect_module.sep, "extract", extract)
+    with pytest.raises(ExtractionError, match="threshold x 8"):
+        detect(make_image(), PRESETS["default"])
+
+
+def test_other_errors_of_sep_are_not_taken_for_overflows(monkeypatch):
+    def extract(*args, **options):
+        raise ValueError("something else")
+
+    monkeypatch.setattr(detect_module.sep, "extract", extract)
+    with pytest.raises(ValueError, match="something else"):
+        detect(make_image(), PRESETS["default"])
+
+
+def test_a_real_overflow_is_survived():
+    """Every pixel of a bad background stands above the threshold: more than SEP's stack holds."""
+    rng = np.random.default_rng(1)
+    image = make_image(shape=(700, 700))
+    image.data[:] = rng.normal(0, 0.01, image.data.shape)
+    image.data[::2] += 5.0
+    parameters = dataclasses.replace(PRESETS["default"], kernel_fwhm=0, mesh=4, min_pixels=1)
+    detection = detect(image, parameters)
+    assert detection.relaxed or len(detection.objects)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("threshold", 0.0), ("threshold", float("nan")), ("min_pixels", 0), ("kernel_fwhm", -1.0),
+        ("kernel_size", 4), ("filter_type", "gauss"), ("deblend_n_thresholds", 0),
+        ("deblend_contrast", 1.5), ("clean", -1.0), ("mesh", 1), ("mesh_filter", 0),
+    ],
+)  # fmt: skip
+def test_impossible_parameters_are_refused_by_name(name, value):
+    with pytest.raises(UsageError, match=f"^{name} is .*must be"):
+        DetectionParameters(**{name: value})
