@@ -111,7 +111,7 @@ def test_overflow_climbs_the_ladder(monkeypatch, message, n_failures, expected):
     def extract(*args, **options):
         calls.append(options)
         if len(calls) <= n_failures:
-            raise Exception(message)  # noqa: TRY002 - as SEP does
+            raise Exception(message)
         return real(*args, **options)
 
     real = sep.extract
@@ -125,7 +125,7 @@ def test_overflow_climbs_the_ladder(monkeypatch, message, n_failures, expected):
 
 def test_the_ladder_ends_in_an_outcome(monkeypatch):
     def extract(*args, **options):
-        raise Exception("internal pixel buffer full")  # noqa: TRY002
+        raise Exception("internal pixel buffer full")
 
     monkeypatch.setattr(detect_module.sep, "extract", extract)
     with pytest.raises(ExtractionError, match="threshold x 8"):

@@ -31,7 +31,7 @@ def measured(image):
     return measure(image, detection, MeasureParameters()), detection
 
 
-def brightest(sources, n=len(STARS)):
+def brightest(sources, n=4):
     return np.argsort(sources["flux_auto"])[::-1][:n]
 
 
