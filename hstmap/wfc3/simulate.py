@@ -25,13 +25,8 @@ from hstmap.wfc3.simulate_drizzle import Rectifier
 from hstmap.wfc3.simulate_instrument import detector_wcs, find_filter, pixel_area_map
 from hstmap.wfc3.simulate_layout import drz_bytes, flt_bytes
 from hstmap.wfc3.simulate_render import expected_snr, render
-from hstmap.wfc3.simulate_scene import (
-    SCENES,
-    SceneParameters,
-    make_sources,
-    make_star_grid,
-    scene,
-)
+from hstmap.wfc3.simulate_scene import SCENES, SceneParameters, scene
+from hstmap.wfc3.simulate_sky import SOURCE_COLUMNS, make_sources, make_star_grid, make_stars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,6 +43,7 @@ __all__ = [
     "make_sample",
     "make_sources",
     "make_star_grid",
+    "make_stars",
     "sample_rootname",
     "scene",
     "simulate_dithers",
@@ -71,7 +67,11 @@ _TRUTH_COLUMNS = (
     ("axis_ratio", None, "Minor over major axis"),
     ("position_angle", "deg", "Of the major axis, east of north"),
     ("saturated", None, "Whether a pixel of the 3 x 3 around the centre is saturated"),
-    ("dq", None, "OR of the DQ bits of the 3 x 3 pixels around the centre"),
+    (
+        "dq",
+        None,
+        "OR of the DQ bits of the 3 x 3 pixels around the centre; in a DRZ, 2 for no data",
+    ),
 )
 
 
@@ -85,8 +85,9 @@ class SimulatedImage(NamedTuple):
     content : bytes
         The FITS file.
     truth : astropy.table.Table
-        A row a source whose centre is in the frame; `truth['flux'].description` and the others
-        say what a column is.
+        A row a source whose centre is in the frame: `id`, `kind`, `x`, `y`, `ra`, `dec`, `mag_ab`,
+        `flux`, `snr`, `half_light_radius`, `sersic_index`, `axis_ratio`, `position_angle`,
+        `saturated`, `dq`. Each column has its unit and a description.
     """
 
     filename: str
@@ -173,10 +174,10 @@ def simulate_drz(
 ) -> SimulatedImage:
     """Simulate a rectified product of one or several exposures.
 
-    The exposures are those that `simulate_flt` makes; they are put on a grid without distortion by
-    bilinear interpolation and averaged, each pixel weighted with the exposure times of the good
-    pixels that went into it. Like a drizzled product it has the background subtracted, no
-    pixel-area effect, and noise that is correlated between neighbours.
+    The exposures are those that `simulate_flt` makes; they are drizzled onto a grid without
+    distortion, each pixel weighted with the exposure times of the good pixels that went into it.
+    The background is subtracted, there is no pixel-area effect, and the noise of neighbouring
+    pixels is correlated.
 
     Parameters
     ----------
@@ -197,7 +198,7 @@ def simulate_drz(
     if not 1 <= len(offsets_arcsec) <= 31:
         raise UsageError(f"got {len(offsets_arcsec)} exposures for a product; expected 1 to 31")
     sources = make_sources(parameters) if sources is None else sources
-    rectifier = Rectifier(parameters)
+    rectifier = Rectifier(parameters, max(abs(shift) for pair in offsets_arcsec for shift in pair))
     for number, offset in enumerate(offsets_arcsec):
         dithered = dataclasses.replace(parameters, dither_arcsec=offset)
         frame = _make_frame(dithered, f"{rootname[:8]}{chr(ord('a') + number % 26)}", sources)
@@ -304,6 +305,12 @@ def _background(parameters: SceneParameters) -> FloatArray:
 
 
 def _with_flux(sources: Table, parameters: SceneParameters) -> Table:
+    missing = [name for name in SOURCE_COLUMNS if name not in sources.colnames]
+    if missing:
+        raise UsageError(
+            f"sources to simulate lack the columns {', '.join(missing)}; expected "
+            f"{', '.join(SOURCE_COLUMNS)} (make_stars makes such a table)"
+        )
     sources = sources.copy()
     zero_point = find_filter(parameters.filter_name).zero_point_ab
     sources["flux"] = 10.0 ** (-0.4 * (np.asarray(sources["mag_ab"]) - zero_point))

@@ -106,7 +106,10 @@ def _spoil_pixels(made: Defects, generator: np.random.Generator) -> None:
     row, column = np.ogrid[:DETECTOR_SIZE, :DETECTOR_SIZE]
     # The "death star": a round patch without response that every frame shows.
     patch = np.hypot(column - 357.0, row - 54.0) < 26.0
-    dead = (lot < 0.008) | patch
+    # And a crowd of bad pixels in the lower right corner.
+    corner = np.hypot(column - 1013.0, row) / 45.0
+    crowd = generator.uniform(0.0, 1.0, lot.shape) < 0.6 * np.exp(-(corner**2))
+    dead = (lot < 0.008) | patch | crowd
     hot = (lot >= 0.004) & (lot < 0.020) & ~patch
     warm = (lot >= 0.020) & (lot < 0.035)
     unstable = (lot >= 0.035) & (lot < 0.050)
@@ -131,7 +134,7 @@ def _add_blobs(made: Defects, generator: np.random.Generator) -> None:
     # Most blobs lie in the upper half of the detector.
     centres = generator.uniform((0.0, 250.0), (DETECTOR_SIZE, DETECTOR_SIZE), (36, 2))
     for x, y in centres:
-        radius, depth = generator.uniform(5.0, 12.0), generator.uniform(0.04, 0.14)
+        radius, depth = generator.uniform(5.0, 12.0), generator.uniform(0.03, 0.10)
         distance = np.hypot(column - x, row - y)
         made.response[...] *= 1.0 - depth * np.exp(-0.5 * (distance / (0.6 * radius)) ** 2)
         made.dq[distance < radius] |= DQ.BLOB
@@ -177,13 +180,14 @@ def expose(
     # The ramp is fitted to the reads before saturation; a pixel full by the first read stays so.
     light = np.minimum(light, FULL_WELL_E / _FIRST_READ_S)
     rate = light + detector.dark_e_s
-    electrons = rate * exposure_s
+    fitted_s = np.minimum(exposure_s, FULL_WELL_E / rate)
+    electrons = rate * fitted_s
     if parameters.noise:
         electrons = generator.poisson(electrons) + generator.normal(0.0, read_noise, rate.shape)
         unstable = (dq & DQ.UNSTABLE) != 0
         electrons[unstable] += generator.normal(0.0, read_noise, int(unstable.sum()))
-    err = np.sqrt(np.maximum(electrons, 0.0) + read_noise**2) / exposure_s
-    sci = electrons / exposure_s - detector.dark_e_s
+    err = np.sqrt(np.maximum(electrons, 0.0) + read_noise**2) / fitted_s
+    sci = electrons / fitted_s - detector.dark_e_s
     spikes = detector.spike_e_s > 0
     sci[spikes] += detector.spike_e_s[spikes]
     if parameters.noise:

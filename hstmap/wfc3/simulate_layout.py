@@ -111,7 +111,8 @@ def drz_bytes(
     header["ASN_MTYP"] = "PROD-DTH"
     header["D001SCAL"] = (PIXEL_SCALE_ARCSEC, "Drizzle, pixel size (arcsec)")
     header["D001WTSC"] = ("exptime", "Drizzle, weights are exposure times")
-    header["D001KERN"] = ("bilinear", "Drizzle, kernel")
+    header["D001KERN"] = ("square", "Drizzle, kernel")
+    header["D001PIXF"] = (1.0, "Drizzle, pixfrac")
     header.add_comment("Neighbouring pixels share light: their noise is correlated, and the rms of")
     header.add_comment("single pixels is smaller than the noise of sums over many of them implies.")
     hdus = [primary]
@@ -309,7 +310,7 @@ def _readout_cards(parameters: SceneParameters) -> fits.Header:
         header[f"BINAXIS{axis}"] = (1, f"axis{axis} data bin size in unbinned detector pixels")
     header["SAMPNUM"] = (parameters.n_samples - 1, "MULTIACCUM sample number")
     header["SAMPTIME"] = (parameters.exposure_s, "total integration time (sec)")
-    header["NCOMBINE"] = (1, "number of image sets combined during CR rejection")
+    header["NCOMBINE"] = (1, "number of image sets combined")
     return header
 
 

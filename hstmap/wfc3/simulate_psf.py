@@ -138,7 +138,7 @@ class PointSpread:
     @property
     def half_size(self) -> int:
         """Pixels on each side of the middle one."""
-        return (self.phases.shape[-1] - 1) // 2
+        return (int(self.phases.shape[-1]) - 1) // 2
 
     def stamp(self, dx: float, dy: float, half_size: int) -> FloatArray:
         """Fraction of the light in each pixel around a star.
@@ -211,7 +211,7 @@ def _box_sum(values: FloatArray, n: int) -> FloatArray:
 
 
 @functools.lru_cache(maxsize=12)
-def point_spread(wavelength_nm: float, half_size: int = 40, n_phases: int = 10) -> PointSpread:
+def point_spread(wavelength_nm: float, half_size: int = 50, n_phases: int = 10) -> PointSpread:
     """Make the star image of a wavelength.
 
     Parameters
@@ -242,7 +242,7 @@ def point_spread(wavelength_nm: float, half_size: int = 40, n_phases: int = 10) 
 
 
 def aperture_fraction(
-    wavelength_nm: float, radius_pixels: npt.ArrayLike, half_size: int = 12, n_fine: int = 20
+    wavelength_nm: float, radius_pixels: npt.ArrayLike, n_fine: int = 20
 ) -> FloatArray:
     """Fraction of a star's light that a sum over pixels in a circle catches.
 
@@ -254,19 +254,21 @@ def aperture_fraction(
     wavelength_nm : float
         Pivot wavelength of the filter.
     radius_pixels : array_like
-        Radii in pixels, smaller than `half_size`.
-    half_size, n_fine : int
-        Pixels on each side of the star, and cells a pixel, of the grid that it is summed on.
+        Radii in pixels, at most 40.
+    n_fine : int
+        Cells a pixel of the grid that it is summed on.
 
     Returns
     -------
     ndarray of float64
     """
-    smeared = _fine_profile(wavelength_nm, half_size + 1, n_fine)
+    at = np.atleast_1d(np.asarray(radius_pixels, dtype=np.float64))
+    smeared = _fine_profile(wavelength_nm, math.ceil(at.max()) + 2, n_fine)
+    # Once for the pixels' own area, once for what a circle cuts off them.
     for _ in range(2):
         smeared = _box_sum(smeared, n_fine) / n_fine**2
     steps = (np.arange(len(smeared)) - (len(smeared) - 1) / 2.0) / n_fine
     radius = np.hypot(steps[None, :], steps[:, None]).ravel()
     order = np.argsort(radius)
     growth = np.cumsum(smeared.ravel()[order])
-    return np.interp(np.atleast_1d(np.asarray(radius_pixels, float)), radius[order], growth)
+    return np.asarray(np.interp(at, radius[order], growth), dtype=np.float64)

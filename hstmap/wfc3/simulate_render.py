@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["expected_snr", "pixel_noise_e_s", "render"]
 
-_STAMP_HALF_SIZES = np.array([6, 10, 16, 24, 40])
+_STAMP_HALF_SIZES = np.array([6, 10, 16, 24, 50])
 _NEGLIGIBLE = 0.03  # Light of one source in one pixel that is left out, in units of its noise.
 _SNR_RADIUS_ARCSEC = 0.4
 
