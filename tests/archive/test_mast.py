@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
+import threading
 from datetime import date
 
 import pyarrow as pa
@@ -13,7 +13,15 @@ import pyarrow.compute as pc
 import pytest
 
 from hstmap.archive.mast import ExposureQuery, numbers, resolve, texts, times_mjd
-from hstmap.archive.offline.faults import Fault, cut_off, edited, not_json, status, truncated
+from hstmap.archive.offline.faults import (
+    Fault,
+    cut_off,
+    edited,
+    not_json,
+    stalled,
+    status,
+    truncated,
+)
 from hstmap.archive.offline.rows import MadeArchive
 from hstmap.archive.offline.server import MastServer
 from hstmap.archive.pages import PagingOptions, read_pages
@@ -47,11 +55,6 @@ def twice_the_same(content):
 def first_page_again(question, answer):
     detail = dict(question.detail, offset=0)
     return first_page_again.server.honest_answer(type(question)("search", 0, detail))
-
-
-def too_slow(question, answer):
-    time.sleep(0.6)
-    return answer
 
 
 class TestExposures:
@@ -193,11 +196,12 @@ class TestTrouble:
         with pytest.raises(ArchiveError, match=r"pages \[0, 3\] still share rows"):
             listed(patience)
 
-    def test_a_slow_page_is_given_up_and_asked_again(self, serve_mast, naps):
-        hasty = Patience(n_attempts=3, connect_s=5, read_s=0.2, sleep=naps.append)
+    def test_a_slow_page_is_given_up_and_asked_again(self, serve_mast):
+        given_up = threading.Event()
+        hasty = Patience(n_attempts=3, read_s=1.0, sleep=lambda _: given_up.set())
         serve_mast(ARCHIVE)
         honest = listed(hasty)
-        server = serve_mast(ARCHIVE, Fault(too_slow, 2))
+        server = serve_mast(ARCHIVE, Fault(stalled(given_up), 2))
         assert listed(hasty).equals(honest)
         assert [question.page for question in server.questions].count(2) == 2
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from hstmap.archive.offline.server import Answer, Question
 
-__all__ = ["Fault", "Script", "cut_off", "edited", "not_json", "status", "truncated"]
+__all__ = ["Fault", "Script", "cut_off", "edited", "not_json", "stalled", "status", "truncated"]
 
 Change = Callable[[Question, Answer], Answer]
 
@@ -86,6 +86,16 @@ def cut_off(_question: Question, answer: Answer) -> Answer:
     return replace(
         answer, body=answer.body[: len(answer.body) // 2], announced_nbytes=len(answer.body)
     )
+
+
+def stalled(again: threading.Event, most_s: float = 60.0) -> Change:
+    """Keep the client waiting until the test says that it has come back, or for `most_s`."""
+
+    def change(_question: Question, answer: Answer) -> Answer:
+        again.wait(most_s)
+        return answer
+
+    return change
 
 
 def not_json(_question: Question, answer: Answer) -> Answer:
