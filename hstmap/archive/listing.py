@@ -132,7 +132,8 @@ def list_keys(
     wanted = set(wanted)
     prefixes = sorted({_programme(key) for key in wanted})
     whole = wfc3_prefixes(store)
-    if len(prefixes) > len(whole) and all(key.startswith(WFC3_PREFIX) for key in wanted):
+    # On S3 every prefix costs a request; folders are listed without.
+    if len(prefixes) > len(whole) > 1 and all(key.startswith(WFC3_PREFIX) for key in wanted):
         prefixes = whole
     found: dict[str, ObjectInfo] = {}
 
