@@ -1,0 +1,96 @@
+"""Processes found by a mark in their environment, so that none is ever left behind.
+
+Whatever is started carries the variable `MARK`, and its descendants inherit it: children that
+left their process group or session are found all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+__all__ = ["MARK", "kill_marked", "marked_processes", "resident_nbytes", "signal_marked"]
+
+MARK = "HSTMAP_LOCAL_AWS"
+_PATIENCE_S = 10.0
+
+
+def marked_processes(mark: str) -> list[int]:
+    """Return the ids of the processes whose mark starts so.
+
+    Parameters
+    ----------
+    mark : str
+        The value of the variable, or how it begins.
+
+    Returns
+    -------
+    list of int
+        Living processes; zombies have no environment any more.
+    """
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdecimal():
+            continue
+        try:
+            environment = Path(entry.path, "environ").read_bytes()
+        except OSError:
+            continue  # gone, or another user's
+        if environment.startswith(wanted) or b"\0" + wanted in environment:
+            found.append(int(entry.name))
+    return found
+
+
+def signal_marked(mark: str, number: signal.Signals, spared: int | None = None) -> int:
+    """Send a signal to every marked process but one, and return how many there were."""
+    found = [pid for pid in marked_processes(mark) if pid not in (os.getpid(), spared)]
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+    return len(found)
+
+
+def kill_marked(mark: str, spared: int | None = None) -> bool:
+    """Kill every marked process but one, and those that they start meanwhile.
+
+    Parameters
+    ----------
+    mark : str
+        As for `marked_processes`.
+    spared : int, optional
+        The id of the process to spare.
+
+    Returns
+    -------
+    bool
+        Whether there were any.
+
+    Raises
+    ------
+    TimeoutError
+        Where some are still there after ten seconds.
+    """
+    give_up = time.monotonic() + _PATIENCE_S
+    any_killed = False
+    while signal_marked(mark, signal.SIGKILL, spared):
+        any_killed = True
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"processes {marked_processes(mark)} cannot be killed")
+        time.sleep(0.002)
+    return any_killed
+
+
+def resident_nbytes(pid: int) -> int:
+    """Return the anonymous memory of a process, in bytes; 0 where it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    for line in status.splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0

