@@ -367,7 +367,7 @@ def _manifest_images(manifest: Manifest) -> Iterator[tuple[ImageKey, str, int]]:
     for rootname, url, weight, use, size in zip(
         column("rootname", ""),
         manifest.urls,
-        column("companion_key", ""),
+        manifest.companion_urls,
         column("use", ""),
         column("nbytes", 0),
         strict=True,

@@ -58,8 +58,8 @@ def draw_overlay(
     radii = np.where(sources["kron_radius"] > 0, 2.5 * sources["kron_radius"], _RMS_RADII)
     flagged = sources["flags"].to_numpy() != 0
     for which, colour, label in (
-        (~flagged, _SOURCE_COLOUR, "source"),
-        (flagged, _FLAGGED_COLOUR, "flagged source"),
+        (~flagged, _SOURCE_COLOUR, "sources without flags"),
+        (flagged, _FLAGGED_COLOUR, "with flags: blended, cut off or partly masked"),
     ):
         some = sources[which]
         axes.add_collection(
@@ -73,9 +73,9 @@ def draw_overlay(
                 facecolors="none",
                 edgecolors=colour,
                 linewidths=0.8,
-                label=f"{label} ({len(some)})",
             )
         )
+        axes.plot([], [], "o", mfc="none", mec=colour, label=f"{len(some):,} {label}")
     _label(axes, image)
     axes.set_title(title, fontsize=11)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)

@@ -25,7 +25,9 @@ _KRON_ISOPHOTAL_RADII: Final = 6.0
 _SUBPIXELS: Final = 5
 #: Magnitudes a relative error of flux: 2.5 / ln 10.
 _POGSON: Final = 2.5 / np.log(10.0)
-_APER_NONPOSITIVE: Final = 128
+#: Of the flags of the Kron radius itself: all masked, not positive. That some pixel of its large
+#: ellipse is masked or outside says nothing of the flux, whose own ellipse has its own flags.
+_KRON_FLAGS: Final = 64 | 128
 #: The data quality bits looked at reach this far from a source, arcsec.
 _DQ_RADIUS_ARCSEC: Final = APERTURE_RADII_ARCSEC[1]
 #: Kept of an image without a WCS: the scale of WFC3/IR (Instrument Handbook, 7.1), arcsec a pixel.
@@ -109,6 +111,7 @@ def _kron_photometry(
     objects, data, mask = detection.objects, detection.data, detection.mask
     x, y, a, b = objects["x"], objects["y"], objects["a"], objects["b"]
     radius, flags = sep.kron_radius(data, x, y, a, b, theta, _KRON_ISOPHOTAL_RADII, mask=mask)
+    flags &= _KRON_FLAGS
     scale = parameters.kron_factor * radius
     # Also where the radius is NaN: masked or negative pixels left nothing to weigh.
     small = ~(scale * np.sqrt(a * b) >= parameters.min_kron_radius)
