@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from hstmap.bag.outcome import attempt_call
 from hstmap.bag.task import EngineOptions, RemoteError, Stage
@@ -120,7 +120,7 @@ class InvocationTransport:
 
     def begin(self, stage: Stage) -> None:
         """Pack the function of a stage and get the backend ready."""
-        self._mailbox.open()
+        self._must(self._mailbox.open)
         self._packer = Packer(shared_path=self._mailbox.shared_path)
         self._program = self._packer.pack_program(stage, self._options.retry_on)
 
@@ -138,7 +138,8 @@ class InvocationTransport:
                 packed.append((call.call_id, payload))
         if not packed:
             return
-        tickets = self._mailbox.send(self._program, [payload for _, payload in packed])
+        payloads = [payload for _, payload in packed]
+        tickets = self._must(self._mailbox.send, self._program, payloads)
         now = self._clock()
         for ticket, (call_id, payload) in zip(tickets, packed, strict=True):
             self._sent[ticket] = _Sent(call_id, len(payload), now)
@@ -185,6 +186,15 @@ class InvocationTransport:
         self._sent.clear()
         self._mailbox.close()
 
+    def _must(self, action: Callable[..., Any], *arguments: Any) -> Any:
+        outcome = attempt_call(action, *arguments)
+        if outcome.error is not None:
+            raise EngineError(
+                f"Lithops cannot use its backend: {outcome.error.type_name}: "
+                f"{outcome.error.message}"
+            ) from outcome.error.exception
+        return outcome.value
+
     # -- reading ---------------------------------------------------------------------------------
 
     def _look(self) -> None:
@@ -223,10 +233,9 @@ class InvocationTransport:
                 sent.call_id, letter.reply, cold=letter.cold, nbytes_in=sent.nbytes_in
             )
         else:
-            status = "timeout" if letter.timed_out else "lost"
             report = CallEnded(
                 sent.call_id,
-                "timeout" if status == "timeout" else "lost",
+                "timeout" if letter.timed_out else "lost",
                 error=letter.error,
                 ended_s=time.time(),
                 nbytes_in=sent.nbytes_in,

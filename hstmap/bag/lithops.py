@@ -11,6 +11,7 @@ The uses of Lithops' internals are written against the pinned version, 3.8.0.
 from __future__ import annotations
 
 import ast
+import atexit
 import copy
 import functools
 import logging
@@ -324,6 +325,7 @@ class _LocalMailbox:
             executor = self._executors.pop(executor_id)
             executor.compute_handler.clear()
             _remove_objects(executor)
+            atexit.unregister(executor._clean_at_exit)
 
     def close(self) -> None:
         self.cancel([(executor_id, "", "") for executor_id in tuple(self._executors)])

@@ -65,6 +65,7 @@ class _Worker:
     n_calls: int = 0
     program: bytes | None = None
     doomed: bool = False
+    death: int | None = None  # descriptor that turns readable when the process ends
 
 
 class PilotTransport:
@@ -81,6 +82,7 @@ class PilotTransport:
         self._options = options
         self._listener: socket.socket | None = None
         self._workers: dict[Connection, _Worker] = {}
+        self._deaths: dict[int, _Worker] = {}
         self._idle: list[_Worker] = []
         self._backlog: deque[tuple[int, bytes]] = deque()
         self._reports: list[Report] = []
@@ -159,7 +161,10 @@ class PilotTransport:
         self._pool.close()
         for worker in self._workers.values():
             worker.connection.close()
+        for death in self._deaths:
+            os.close(death)
         self._workers.clear()
+        self._deaths.clear()
         self._idle.clear()
         if self._listener is not None:
             self._listener.close()
@@ -177,13 +182,21 @@ class PilotTransport:
         if len(self._workers) < self._pool.n_workers:
             self._check_health()
             wait_s = _HEALTH_CHECK_S if wait_s is None else min(wait_s, _HEALTH_CHECK_S)
-        for ready in wait([self._listener, *self._workers], wait_s):
-            if isinstance(ready, Connection):
-                self._hear(self._workers[ready])
-            else:
-                accepted, _ = self._listener.accept()
-                connection = Connection(accepted.detach())
-                self._workers[connection] = _Worker(connection)
+        news = wait([self._listener, *self._workers, *self._deaths], wait_s)
+        for connection in news:
+            if isinstance(connection, Connection):
+                self._hear(self._workers[connection])
+        for death in news:
+            # Last words come first. They end with the end of the connection, unless a child of the
+            # worker has it open too.
+            if isinstance(death, int) and death in self._deaths:
+                worker = self._deaths[death]
+                if not worker.connection.poll():
+                    self._bury(worker)
+        if self._listener in news:
+            accepted, _ = self._listener.accept()
+            connection = Connection(accepted.detach())
+            self._workers[connection] = _Worker(connection)
         self._dispatch()
 
     def _check_health(self) -> None:
@@ -208,6 +221,7 @@ class PilotTransport:
             if isinstance(message, Hello):
                 self._any_hello = True
                 worker.info = message
+                self._watch_process(worker, message.pid)
                 setup = Setup(tuple(map(os.path.abspath, sys.path)), tempfile.gettempdir())
                 worker.connection.send_bytes(pickle.dumps(setup))
         except (EOFError, OSError):
@@ -227,9 +241,22 @@ class PilotTransport:
         worker.call_id = None
         self._idle.append(worker)
 
+    def _watch_process(self, worker: _Worker, pid: int) -> None:
+        """Learn of the process's end even if a child of it keeps the connection open."""
+        if not hasattr(os, "pidfd_open"):
+            return  # not Linux: then the end of the connection has to do
+        try:
+            worker.death = os.pidfd_open(pid)
+        except OSError:
+            return  # gone already, and then so is the connection; or the sandbox forbids it
+        self._deaths[worker.death] = worker
+
     def _bury(self, worker: _Worker) -> None:
         worker.connection.close()
         del self._workers[worker.connection]
+        if worker.death is not None:
+            os.close(worker.death)
+            del self._deaths[worker.death]
         if worker in self._idle:
             self._idle.remove(worker)
         if worker.call_id is None:

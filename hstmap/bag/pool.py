@@ -16,6 +16,7 @@ from typing import Any
 from hstmap.bag.home import home_folder
 from hstmap.bag.outcome import attempt_call
 from hstmap.bag.worker import serve
+from hstmap.errors import EngineError
 
 __all__ = ["LocalPool", "last_words", "n_cpus"]
 
@@ -123,14 +124,14 @@ class LocalPool:
             self._starting.join()
         if self._executor is not None:
             self._executor.compute_handler.clear()  # kills the runner and all that it forked
+            atexit.unregister(self._executor._clean_at_exit)
         Path(self._address).unlink(missing_ok=True)
 
 
 def _new_address() -> str:
     address = home_folder() / f"{next(_SOCKET_NUMBERS)}.sock"
     if len(os.fsencode(address)) > _LONGEST_SOCKET_PATH:
-        # A socket may be reached by a short name as well.
-        raise OSError(f"{address}: too long for a socket; set TMPDIR to a shorter path")
+        raise EngineError(f"{address} is too long a path for a socket; set TMPDIR to a shorter one")
     return str(address)
 
 

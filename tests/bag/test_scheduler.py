@@ -1,0 +1,180 @@
+"""Retries, time-outs and the bookkeeping of attempts, over a transport that follows a script."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hstmap.bag.engine import EngineOptions, Stage, Task
+from hstmap.bag.events import (
+    AttemptEnded,
+    AttemptStarted,
+    AttemptSubmitted,
+    StageEnded,
+    StageStarted,
+)
+from hstmap.bag.scheduler import StageRun
+from hstmap.errors import UsageError
+
+OPTIONS = EngineOptions(retries=2, stragglers=None)
+
+
+def test_a_stage_without_tasks_begins_and_ends(play: Callable[..., Any]) -> None:
+    played = play({}, OPTIONS)
+    assert played.attempts == []
+    assert [type(event) for event in played.events] == [StageStarted, StageEnded]
+
+
+def test_values_reach_the_caller(play: Callable[..., Any], act: Any) -> None:
+    played = play({"a": [act(3)], "b": [act(1)], "c": [act(1)]}, OPTIONS)
+    assert [attempt.task_key for attempt in played.attempts] == ["b", "c", "a"]
+    assert {attempt.value for attempt in played.attempts} == {
+        "value of a",
+        "value of b",
+        "value of c",
+    }
+    assert all(attempt.final and attempt.number == 1 for attempt in played.attempts)
+
+
+@pytest.mark.parametrize("status", ["lost", "timeout", "error"])
+def test_what_another_attempt_can_mend_is_tried_again(
+    play: Callable[..., Any], act: Any, status: str
+) -> None:
+    played = play({"a": [act(1, status), act(1, status), act(1)], "b": [act(1)]}, OPTIONS)
+    assert played.statuses("a") == [status, status, "ok"]
+    assert [attempt.final for attempt in played.of("a")] == [False, False, True]
+    assert [attempt.number for attempt in played.of("a")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("retries", [0, 1, 4])
+def test_retries_come_to_an_end(play: Callable[..., Any], act: Any, retries: int) -> None:
+    played = play({"a": [act(1, "lost")]}, EngineOptions(retries=retries, stragglers=None))
+    assert played.statuses("a") == ["lost"] * (retries + 1)
+    assert [attempt.final for attempt in played.of("a")] == [False] * retries + [True]
+
+
+@pytest.mark.parametrize("status", ["error", "unpicklable"])
+def test_what_no_attempt_can_mend_is_not_tried_again(
+    play: Callable[..., Any], act: Any, status: str
+) -> None:
+    played = play({"a": [act(1, status, retryable=False)], "b": [act(1)]}, OPTIONS)
+    assert played.statuses("a") == [status]
+    assert played.of("a")[0].final
+
+
+def test_errors_are_given_time_and_lost_workers_none(play: Callable[..., Any], act: Any) -> None:
+    played = play({"error": [act(1, "error"), act(1, "error"), act(1)]}, OPTIONS)
+    first, second, third = [attempt.started_s for attempt in played.of("error")]
+    assert second - first == pytest.approx(1.1)
+    assert third - second == pytest.approx(1.2)
+    played = play({"lost": [act(1, "lost"), act(1)]}, OPTIONS)
+    first, second = [attempt.started_s for attempt in played.of("lost")]
+    assert second - first == pytest.approx(1.0)
+
+
+def test_other_tasks_go_on_while_one_waits_for_its_retry(
+    play: Callable[..., Any], act: Any
+) -> None:
+    script = {"error": [act(0.01, "error"), act(0.01)]}
+    script |= {f"task {i}": [act(0.01)] for i in range(50)}
+    played = play(script, OPTIONS, n_slots=1)
+    assert played.attempts[-1].task_key != "error"  # its 0.1 s are over before 50 others are
+    assert sum(attempt.final for attempt in played.attempts) == 51
+
+
+def test_a_hanging_attempt_is_ended_at_its_time_out(play: Callable[..., Any], act: Any) -> None:
+    options = EngineOptions(retries=1, timeout_s=5, stragglers=None)
+    played = play({"hang": [act(1e9), act(1e9)], "a": [act(4)], "b": [act(4)]}, options)
+    assert played.statuses("hang") == ["timeout", "timeout"]
+    assert played.statuses("a") == played.statuses("b") == ["ok"]
+    assert played.transport.now == pytest.approx(1010)
+    assert len(played.transport.killed) == 2
+    assert "timeout_s=5" in played.of("hang")[0].error.message
+
+
+def test_a_time_out_counts_from_the_start_of_the_attempt(
+    play: Callable[..., Any], act: Any
+) -> None:
+    options = EngineOptions(retries=0, timeout_s=5, stragglers=None)
+    played = play({f"task {i}": [act(4)] for i in range(6)}, options, n_slots=1)
+    assert {attempt.status for attempt in played.attempts} == {"ok"}
+
+
+def test_abandoning_a_stage_ends_its_calls(stage_run: Callable[..., Any], act: Any) -> None:
+    transport, attempts = stage_run({"a": [act(1)], "b": [act(100)], "c": [act(1)], "d": [act(1)]})
+    assert next(attempts).task_key == "a"
+    attempts.close()
+    assert transport.running == {}
+    assert transport.sent == ["a", "b", "c"]
+
+
+def test_events_tell_the_whole_story_in_order(play: Callable[..., Any], act: Any) -> None:
+    played = play({"a": [act(1, "lost"), act(1)]}, OPTIONS)
+    kinds = [type(event) for event in played.events]
+    assert kinds == [
+        StageStarted,
+        *[AttemptSubmitted, AttemptStarted, AttemptEnded] * 2,
+        StageEnded,
+    ]
+    submitted = [event for event in played.events if isinstance(event, AttemptSubmitted)]
+    assert [(event.number, event.reason) for event in submitted] == [(1, "first"), (2, "retry")]
+    ended = [event.attempt for event in played.events if isinstance(event, AttemptEnded)]
+    assert ended == played.attempts
+    last = played.events[-1]
+    assert (last.n_tasks, last.n_ok, last.n_failed, last.complete) == (1, 1, 0, True)
+
+
+def test_a_stage_that_nobody_looks_at_is_not_begun(stage_run: Callable[..., Any], act: Any) -> None:
+    transport, attempts = stage_run({"a": [act(1)], "b": [act(1)]})
+    attempts.close()
+    assert transport.sent == []
+
+
+def test_two_tasks_with_one_key_are_refused() -> None:
+    stage = Stage("twice", str, [Task("same", 1), Task("same", 2)])
+    with pytest.raises(UsageError, match="two tasks with the key 'same'"):
+        StageRun(stage, transport=None, options=OPTIONS)  # type: ignore[arg-type]
+
+
+ACTS = st.tuples(
+    st.floats(0.01, 3.0),
+    st.sampled_from(["ok", "error", "lost", "timeout", "unpicklable"]),
+    st.booleans(),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    scripts=st.lists(st.lists(ACTS, min_size=1, max_size=4), max_size=12),
+    retries=st.integers(0, 3),
+    n_slots=st.integers(1, 5),
+)
+def test_attempts_are_those_that_the_policy_says(
+    play: Callable[..., Any],
+    act: Any,
+    scripts: list[list[tuple[float, str, bool]]],
+    retries: int,
+    n_slots: int,
+) -> None:
+    script = {f"task {i}": [act(*one) for one in acts] for i, acts in enumerate(scripts)}
+    options = EngineOptions(retries=retries, stragglers=None)
+    played = play(script, options, n_slots)
+    for key, acts in script.items():
+        expected = []
+        for number in range(retries + 1):
+            one = acts[min(number, len(acts) - 1)]
+            expected.append(one.status)
+            if one.status == "ok" or not one.retryable:
+                break
+        assert played.statuses(key) == expected
+        assert [attempt.final for attempt in played.of(key)] == [False] * (len(expected) - 1) + [
+            True
+        ]
+    counts = Counter(attempt.status == "ok" for attempt in played.attempts if attempt.final)
+    last = played.events[-1]
+    assert (last.n_ok, last.n_failed) == (counts[True], counts[False])
