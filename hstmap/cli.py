@@ -13,7 +13,7 @@ import hstmap
 from hstmap.commands import COMMANDS
 from hstmap.errors import ConservationError, EngineError, HstmapError
 
-__all__ = ["Console", "main"]
+__all__ = ["Console", "build_parser", "main"]
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -56,8 +56,8 @@ class Console:
         print(text, file=self.stderr, flush=True)
 
 
-def _parser() -> argparse.ArgumentParser:
-    """Build the parser of all commands."""
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands; the documentation is checked against it."""
     parser = argparse.ArgumentParser(
         prog="hstmap",
         description=_DESCRIPTION,
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         2: what was asked for cannot be done; 130: interrupted.
     """
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = build_parser().parse_args(argv)
     except SystemExit as exit_:  # argparse's way to end: 0 after --help, 2 after a mistake
         return int(exit_.code or 0)
     console = Console(quiet=arguments.quiet)
