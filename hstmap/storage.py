@@ -18,6 +18,7 @@ Requests to the public archive bucket ``stpubdata`` are not signed and need no a
 from __future__ import annotations
 
 import io
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,9 @@ __all__ = [
 
 LIST_PAGE_LENGTH = 1000
 """Keys in one answer of S3's ListObjectsV2, and so in one request (S3 API reference)."""
+
+
+_BENT_KEY = re.compile(r"(^|/)\.{0,2}(/|$)|[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -363,10 +367,11 @@ class Store:
 
     def _path(self, key: str) -> str:
         """Return the backend's path of `key`; a key that obstore would bend is refused."""
-        if not key or key.startswith("/") or key.endswith("/"):
+        if _BENT_KEY.search(key):
             raise StorageError(
                 join_url(self.url, key),
-                f"{key!r} names no object: a key neither is empty nor begins or ends with '/'",
+                f"{key!r} cannot be a key: the parts between '/' must not be empty, '.' or '..', "
+                "nor hold control characters. Correct or rename it",
             )
         return self._prefix + key
 

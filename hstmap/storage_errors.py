@@ -138,8 +138,7 @@ _RULES = (
         Exception,
         r"parse path|invalid path|Filenames containing|\(os error (36|63)\)",
         StorageError,
-        "is not a name that a store takes (empty parts, '.', '..', control characters, an end "
-        "like '#1', too long): rename it",
+        "is not a name that the store takes (too long, an end like '#1', empty parts): rename it",
     ),
     _Rule(
         Exception,
@@ -176,12 +175,13 @@ def storage_error(error: Exception, url: str) -> StorageError:
     text = str(error)
     for rule in _RULES:
         if isinstance(error, rule.cause) and re.search(rule.pattern, text):
-            return rule.result(url, f"{rule.message} ({_first_sentence(text)})")
+            said = _first_line(text)
+            return rule.result(url, f"{rule.message} ({said})" if said else rule.message)
     raise AssertionError("the last rule fits every error")
 
 
-def _first_sentence(text: str) -> str:
-    """Return the store's own words: the first line, without the dump that follows it."""
-    lines = text.strip().splitlines() or [""]
+def _first_line(text: str) -> str:
+    """Return the store's own words, without the dump of obstore's structures that follows them."""
+    lines = text.partition("Debug source:")[0].strip().splitlines() or [""]
     words = lines[0].strip().rstrip(":")
     return words if len(words) <= 300 else words[:300] + "..."
