@@ -53,7 +53,7 @@ __all__ = [
 
 # (name, unit, description) of the columns of a truth table.
 _TRUTH_COLUMNS = (
-    ("id", None, "Running number, from 1"),
+    ("id", None, "Number of the source in its field: the same in every exposure of the field"),
     ("kind", None, "star or galaxy"),
     ("x", "pix", "Centre along the first axis, 0-based"),
     ("y", "pix", "Centre along the second axis, 0-based"),
@@ -313,6 +313,7 @@ def _with_flux(sources: Table, parameters: SceneParameters) -> Table:
         )
     sources = sources.copy()
     zero_point = find_filter(parameters.filter_name).zero_point_ab
+    sources["id"] = np.arange(1, len(sources) + 1, dtype=np.int32)
     sources["flux"] = 10.0 ** (-0.4 * (np.asarray(sources["mag_ab"]) - zero_point))
     return sources
 
@@ -334,7 +335,6 @@ def _truth_table(
         for step_x in range(3):
             core |= padded[line + step_y, column + step_x]
     values = {name: np.asarray(kept[name]) for name in kept.colnames}
-    values["id"] = np.arange(1, len(kept) + 1, dtype=np.int32)
     values["x"], values["y"] = xy[0][inside], xy[1][inside]
     values["snr"] = expected_snr(kept, parameters)
     values["saturated"] = (core & DQ.SATURATED) != 0

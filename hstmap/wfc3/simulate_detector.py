@@ -32,7 +32,7 @@ _ZERO_READ_LIMIT_E = 300.0  # Signal in the first read that calwf3 takes note of
 
 
 class DQ:
-    """Bits of the DQ array (WFC3 Data Handbook, Table 3.3) that a simulated frame can have."""
+    """Bits of the DQ array (WFC3 Data Handbook, chapter 3) that a simulated frame can have."""
 
     DEAD = 4
     HOT = 16

@@ -47,7 +47,7 @@ DARK_E_S = 0.048
 """Median dark current in e-/s/pixel (WFC3 Instrument Handbook, 5.7.2)."""
 
 FULL_WELL_E = 77_900.0
-"""Mean full well of a pixel in electrons (WFC3 Instrument Handbook, 5.7)."""
+"""Mean full well of a pixel in electrons (WFC3 Instrument Handbook, Table 5.1)."""
 
 CDS_READ_NOISE_E = 20.0
 """Read noise of the difference of two reads in electrons (READNSEA to D of real headers)."""
@@ -142,8 +142,8 @@ def ramp_read_noise_e(n_samples: int) -> float:
 
 
 # The published geometry of the channel: the polynomials of IDCTAB w3m18525i_idc.fits for F140W
-# as archive headers write them, first-order terms in arcsec/pixel, the others as SIP about (507,
-# 507). One set serves all filters here: those of the others differ by under a hundredth of a pixel.
+# as archive headers write them, first-order terms in arcsec/pixel (OCX, OCY), the others as SIP
+# about pixel (507, 507). One set serves all filters here.
 _OCX10, _OCX11 = 0.000786257500294596, 0.1354287266731262
 _OCY10, _OCY11 = 0.1209582984447479, -0.00042557646520435
 REFERENCE_PIXEL = 507.0
