@@ -178,9 +178,15 @@ class Store:
         """Return the object's bytes and its facts, for one request."""
         return self._get(key, {})
 
-    def get_range(self, key: str, start: int, end: int) -> bytes:
-        """Return the bytes of [start, end): fewer where the object ends, an error past its end."""
-        return self._get(key, {"range": (start, end)})[0]
+    def get_range(self, key: str, start: int, end: int, etag: str | None = None) -> bytes:
+        """Return the bytes of [start, end): fewer where the object ends, an error past its end.
+
+        It is an error, too, if the object no longer has `etag`, where one is given.
+        """
+        options: GetOptions = {"range": (start, end)}
+        if etag is not None:
+            options["if_match"] = etag if etag[:2] == "W/" else f'"{etag}"'
+        return self._get(key, options)[0]
 
     def open_ranged(self, key: str, first_nbytes: int) -> RangedFile:
         """Open the object as a file, of which the first bytes are fetched at once.
@@ -203,12 +209,9 @@ class Store:
         except EmptyRangeError:
             # No range lies within an empty object.
             first, info = b"", self.head(key)
-        unchanged: GetOptions = {}
-        if info.etag is not None:
-            unchanged["if_match"] = info.etag if info.etag[:2] == "W/" else f'"{info.etag}"'
 
         def fetch(start: int, end: int) -> bytes:
-            return self._get(key, {**unchanged, "range": (start, end)})[0]
+            return self.get_range(key, start, end, info.etag)
 
         return RangedFile(join_url(self.url, key), info, first, fetch)
 
