@@ -179,10 +179,7 @@ class Store:
         return self._get(key, {})
 
     def get_range(self, key: str, start: int, end: int, etag: str | None = None) -> bytes:
-        """Return the bytes of [start, end): fewer where the object ends, an error past its end.
-
-        It is an error, too, if the object no longer has `etag`, where one is given.
-        """
+        """Return the bytes of [start, end), fewer at its end; an error if `etag` is another now."""
         options: GetOptions = {"range": (start, end)}
         if etag is not None:
             options["if_match"] = etag if etag[:2] == "W/" else f'"{etag}"'
