@@ -11,7 +11,7 @@ import itertools
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -54,7 +54,7 @@ class Engine(Protocol):
     def options(self) -> EngineOptions:
         """How this engine runs tasks."""
 
-    def run(self, stage: Stage) -> Iterator[Attempt]:
+    def run(self, stage: Stage) -> Generator[Attempt, None, None]:
         """Run a stage.
 
         Parameters
@@ -66,6 +66,7 @@ class Engine(Protocol):
         Attempt
             Every attempt as it ends, in any order. Each task has exactly one with ``final`` set,
             and it is the last of its task. Failures are data: nothing is raised for them.
+            Closing the iterator early ends the attempts that are under way.
 
         Raises
         ------
@@ -115,14 +116,14 @@ class TransportEngine:
         """How this engine runs tasks."""
         return self._options
 
-    def run(self, stage: Stage) -> Iterator[Attempt]:
-        """Run a stage; see `Engine.run`. Closing the iterator ends the calls under way."""
+    def run(self, stage: Stage) -> Generator[Attempt, None, None]:
+        """Run a stage; see `Engine.run`."""
         if self._closed:
             raise EngineError(f"stage {stage.name!r}: this engine is closed; make another one")
         stage_run = StageRun(stage, self._transport, self._options, self._observers, self._call_ids)
         return self._exclusively(stage.name, stage_run)
 
-    def _exclusively(self, name: str, stage_run: StageRun) -> Iterator[Attempt]:
+    def _exclusively(self, name: str, stage_run: StageRun) -> Generator[Attempt, None, None]:
         if self._running is not None:
             raise EngineError(
                 f"stage {name!r} cannot start: stage {self._running!r} is under way on this "

@@ -22,6 +22,7 @@ import queue
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ __all__ = ["LithopsEngine"]
 _LOCALHOST = "localhost"
 _LOCAL_POLL_INTERVAL_S = 0.02
 _UNLIMITED = 1_000_000
+_MAKING = threading.Lock()  # making two executors at a time, Lithops trips over its own files
 
 
 class LithopsEngine(TransportEngine):
@@ -137,7 +139,8 @@ class _NoMonitor:
 
 
 def _make_executor(config: Mapping[str, Any]) -> Any:
-    executor = _import_lithops().FunctionExecutor(config=config, log_level=None)
+    with _MAKING:
+        executor = _import_lithops().FunctionExecutor(config=config, log_level=None)
     executor.job_monitor = executor.invoker.job_monitor = _NoMonitor()
     return executor
 

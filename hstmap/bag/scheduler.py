@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -103,7 +103,7 @@ class StageRun:
         policy = options.stragglers
         self._durations = RunningQuantile(policy.quantile) if policy else None
 
-    def attempts(self) -> Iterator[Attempt]:
+    def attempts(self) -> Generator[Attempt, None, None]:
         """Yield every attempt as it ends; calls still under way are ended when this is closed."""
         n_tasks = len(self._stage.tasks)
         self._emit(StageStarted(self._stage.name, n_tasks, time.time()))

@@ -5,6 +5,7 @@ Runs inside a process that Lithops started, and ends when its client does.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import select
@@ -16,6 +17,7 @@ import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NoReturn
 
 from hstmap.bag.home import remove_if_abandoned
 from hstmap.bag.wire import Program, perform
@@ -59,13 +61,15 @@ def serve(address: str, index: int) -> None:
         Number of this call among those that the client started.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's to handle
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(address)
-        connection = Connection(client.detach())
+    home, process_group = Path(address).parent, os.getpgrp()
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(address)
+            connection = Connection(client.detach())
+    except OSError:
+        _end_with_client(home, process_group)
     watch = threading.Thread(
-        target=_die_with_client,
-        args=(connection.fileno(), Path(address).parent, os.getpgrp()),
-        daemon=True,
+        target=_watch_client, args=(connection.fileno(), home, process_group), daemon=True
     )
     watch.start()
     try:
@@ -93,10 +97,17 @@ def _work(connection: Connection) -> None:
         connection.send_bytes(pickle.dumps(reply, pickle.HIGHEST_PROTOCOL))
 
 
-def _die_with_client(descriptor: int, folder: Path, process_group: int) -> None:
-    """Wait until the client hangs up, then end all processes that were started for it."""
+def _watch_client(descriptor: int, home: Path, process_group: int) -> None:
     hang_up = select.poll()
     hang_up.register(descriptor, 0)  # no events: errors and hang-ups are always told
     hang_up.poll()
-    remove_if_abandoned(folder)
-    os.killpg(process_group, signal.SIGKILL)
+    _end_with_client(home, process_group)
+
+
+def _end_with_client(home: Path, process_group: int) -> NoReturn:
+    """End all processes that were started for a client which is gone, this one at last."""
+    os.setpgid(0, 0)  # out of the group, which another worker may be ending too
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process_group, signal.SIGKILL)
+    remove_if_abandoned(home)
+    os._exit(1)
