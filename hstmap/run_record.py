@@ -111,10 +111,9 @@ def check_same_run(
 
 def _check_same_images(store: Store, manifest: Manifest) -> None:
     """Refuse to go on with images that do not include those of the run."""
-    try:
-        before = Manifest.read(f"{store.url}/{MANIFEST_KEY}")
-    except MissingObjectError:
+    if not store.exists(MANIFEST_KEY):
         return  # it was stopped before anything was done
+    before = Manifest.read(f"{store.url}/{MANIFEST_KEY}")
     now = dict(zip(manifest.table["rootname"].to_pylist(), manifest.urls, strict=True))
     gone = [
         url

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hstmap.archive.manifest import Manifest
-from hstmap.errors import ConservationError, MissingObjectError, UsageError
+from hstmap.errors import ConservationError, UsageError
 from hstmap.parquet_metadata import astropy_metadata
 from hstmap.parts import part_images, part_keys
-from hstmap.run_record import MANIFEST_KEY
+from hstmap.run_record import MANIFEST_KEY, read_run_record
 from hstmap.storage import StorageOptions, Store, open_store
 from hstmap.wfc3.schema import IMAGE_COLUMNS, SOURCE_COLUMNS, Column
 
@@ -159,13 +159,12 @@ def reduce_run(out: str, options: StorageOptions | None = None) -> Summary:
 
 def _manifest_rootnames(store: Store) -> list[str]:
     """Read which images the run is of."""
-    try:
-        manifest = Manifest.read(f"{store.url}/{MANIFEST_KEY}")
-    except MissingObjectError as error:
+    if read_run_record(store) is None:
         raise UsageError(
-            f"there is no run at {store.url}: it has no {MANIFEST_KEY}. "
-            "Name the folder or prefix that was given to map as --out"
-        ) from error
+            f"there is no run at {store.url}; "
+            "name the folder or prefix that was given to map as --out"
+        )
+    manifest = Manifest.read(f"{store.url}/{MANIFEST_KEY}")
     names: list[str] = manifest.table["rootname"].to_pylist()
     return names
 
