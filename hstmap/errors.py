@@ -44,8 +44,11 @@ class HstmapError(Exception):
     """Base of every exception that hstmap raises on purpose."""
 
 
-class UsageError(HstmapError):
-    """What was asked for cannot be done: refused before any work."""
+class UsageError(HstmapError, ValueError):
+    """What was asked for cannot be done: refused before any work.
+
+    A ValueError too, as callers of other libraries expect for an argument that will not do.
+    """
 
 
 class RunMismatchError(UsageError):

@@ -1,0 +1,192 @@
+"""Carries plans out on an engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hstmap.bag.engine import Attempt, Engine, InProcessEngine, RemoteError, Stage, Task
+from hstmap.bag.failures import Collecting, Place, lost_partition, raise_original
+from hstmap.bag.graph import Node, Source
+from hstmap.bag.plan import Fused, Plan, PlannedStage
+from hstmap.bag.program import InputKey, StageFunction, TaskInput
+from hstmap.bag.values import Direct, Spill, Value, fetch_all
+from hstmap.storage import StorageOptions, join_url
+
+__all__ = ["Execution", "OnError", "execution_spill"]
+
+OnError = Literal["raise", "collect"]
+
+_Results = dict[tuple[Node, int], list[Value]]
+
+
+def execution_spill(
+    engine: Engine, url: str | None, options: StorageOptions | None = None
+) -> Spill:
+    """Return how the results of one computation come back, and a place of its own for them.
+
+    Parameters
+    ----------
+    engine : Engine
+    url : str, optional
+        Folder or ``s3://`` prefix that computations share; None: nothing is stored.
+    options : StorageOptions, optional
+    """
+    own = None if url is None else join_url(url, f"bag-{uuid.uuid4().hex}")
+    return Spill(own, options, is_pickled=not isinstance(engine, InProcessEngine))
+
+
+@dataclass(frozen=True)
+class _Submitted:
+    """What a task was made of."""
+
+    fused: Fused
+    partition: int
+
+
+class Execution:
+    """One plan on its way.
+
+    Parameters
+    ----------
+    plan : Plan
+    engine : Engine
+    on_error : {"raise", "collect"}
+    spill : Spill
+    """
+
+    def __init__(self, plan: Plan, engine: Engine, on_error: OnError, spill: Spill) -> None:
+        self._plan = plan
+        self._engine = engine
+        options = engine.options
+        self._collecting = (
+            Collecting(options.retries, options.retry_on) if on_error == "collect" else None
+        )
+        self._spill = spill
+        self._results: _Results = {}
+        self._last_use = _last_use(plan)
+
+    def run(self) -> None:
+        """Run all stages.
+
+        Raises
+        ------
+        TaskError
+            If a task failed for good, unless failures are collected and it can become one.
+        EngineError
+            If the engine cannot run.
+        """
+        for stage in self._plan.stages:
+            self.run_stage(stage)
+
+    def run_stage(self, stage: PlannedStage) -> None:
+        """Run one stage; those before it must have been run."""
+        self._run_tasks(stage)
+        self._forget(stage.level)
+
+    def run_window(self, partitions: Sequence[int]) -> None:
+        """Run some of the tasks of the last stage; those before it must have been run."""
+        last = self._plan.stages[-1]
+        (fused,) = last.parts
+        window = dataclasses.replace(fused, partitions=partitions)
+        self._run_tasks(dataclasses.replace(last, parts=(window,)))
+
+    def _run_tasks(self, stage: PlannedStage) -> None:
+        tasks: list[Task] = []
+        submitted: dict[str, _Submitted] = {}
+        shared: list[dict[InputKey, Value]] = []
+        for number, fused in enumerate(stage.parts):
+            common = dict(self._common_inputs(fused))
+            shared.append(common)
+            label = fused.program.last.label
+            for partition in fused.partitions:
+                key = f"{stage.level}.{number} {label}[{partition}]"
+                keys = fused.program.input_keys(partition)
+                values = {
+                    each: self._value(fused.inputs[each.number], each)
+                    for each in keys
+                    if each not in common
+                }
+                tasks.append(Task(key, TaskInput(number, partition, values)))
+                submitted[key] = _Submitted(fused, partition)
+        programs = tuple(fused.program for fused in stage.parts)
+        function = StageFunction(programs, tuple(shared), self._collecting, self._spill)
+        name = f"{stage.level}: {stage.name}"
+        attempts = self._engine.run(Stage(name, function, tasks))
+        try:
+            for attempt in attempts:
+                if attempt.final:
+                    self._take(attempt, submitted[attempt.task_key])
+        finally:
+            _close(attempts)  # ends the calls that are under way
+
+    def values(self, target: Node) -> list[Value]:
+        """Return the results of a target, one value for each partition."""
+        wanted = range(target.n_partitions)
+        if isinstance(target.operation, Source):
+            return [target.operation.partition(partition) for partition in wanted]
+        return [self._results[target, partition][0] for partition in wanted]
+
+    def fetch(self, target: Node) -> Iterator[Any]:
+        """Yield the results of a target, partition by partition."""
+        yield from fetch_all(self.values(target), self._spill.options)
+
+    def take(self, partitions: Sequence[int]) -> Iterator[Any]:
+        """Yield results of the only target, and let go of them."""
+        (target,) = self._plan.targets
+        values = [self._results.pop((target, partition))[0] for partition in partitions]
+        yield from fetch_all(values, self._spill.options)
+
+    def _common_inputs(self, fused: Fused) -> Iterator[tuple[InputKey, Value]]:
+        """Yield the inputs that all tasks need: these travel with the function."""
+        for number, node in enumerate(fused.inputs):
+            if node.n_partitions == 1 and fused.n_tasks > 1 and not node.operation.scatters:
+                key = InputKey(number, 0, None)
+                yield key, self._value(node, key)
+
+    def _value(self, node: Node, key: InputKey) -> Value:
+        if isinstance(node.operation, Source):
+            return node.operation.partition(key.partition)
+        return self._results[node, key.partition][key.piece or 0]
+
+    def _take(self, attempt: Attempt, submitted: _Submitted) -> None:
+        where = (submitted.fused.root, submitted.partition)
+        if attempt.status == "ok":
+            self._results[where] = attempt.value
+            return
+        steps = submitted.fused.program.steps
+        if self._collecting is None or not all(step.operation.keeps_failures for step in steps):
+            raise_original(attempt)
+        place = Place(submitted.fused.name, submitted.partition, self._collecting)
+        error = attempt.error or RemoteError(attempt.status, "no reason is known")
+        lost = [lost_partition(place, error)]
+        n_pieces = steps[-1].operation.n_pieces
+        self._results[where] = [Direct(lost), *(Direct([]) for _ in range(n_pieces - 1))]
+
+    def _forget(self, level: int) -> None:
+        """Let go of results that no later stage needs."""
+        done = [where for where in self._results if self._last_use[where[0]] <= level]
+        for where in done:
+            del self._results[where]
+
+
+def _last_use(plan: Plan) -> dict[Node, float]:
+    """Return the last stage that needs each node's results; infinity for targets."""
+    last_use: dict[Node, float] = {}
+    for stage in plan.stages:
+        for fused in stage.parts:
+            last_use[fused.root] = stage.level
+            for node in fused.inputs:
+                last_use[node] = stage.level
+    for target in plan.targets:
+        last_use[target] = float("inf")
+    return last_use
+
+
+def _close(attempts: Iterator[Attempt]) -> None:
+    close = getattr(attempts, "close", None)
+    if close is not None:
+        close()

@@ -1,0 +1,186 @@
+"""Which engine a computation runs on, and how it deals with failures."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from hstmap.bag.engine import Engine, EngineOptions, InProcessEngine, make_engine
+from hstmap.bag.execute import OnError
+from hstmap.errors import UsageError
+
+__all__ = ["ComputeOptions", "Session", "current_session", "open_session", "use_engine"]
+
+_SYNCHRONOUS = ("sync", "synchronous", "single-threaded")
+
+
+@dataclass(frozen=True)
+class Session:
+    """An engine that is ready, and where the results of its tasks go.
+
+    Parameters
+    ----------
+    engine : Engine
+    on_error : {"raise", "collect"}
+    spill_url : str, optional
+        Folder or ``s3://`` prefix for what is too large to come back inline. None: everything does.
+    """
+
+    engine: Engine
+    on_error: OnError
+    spill_url: str | None
+
+
+@dataclass(frozen=True)
+class ComputeOptions:
+    """What a computation may say of how it is run; None: as the engine is set.
+
+    Parameters
+    ----------
+    engine : Engine or str, optional
+        See `use_engine`. None: the engine of the `use_engine` around it, else ``"inprocess"``.
+    on_error : {"raise", "collect"}, optional
+    retries : int, optional
+    timeout_s : float, optional
+    spill_url : str, optional
+    """
+
+    engine: Engine | str | None = None
+    on_error: OnError | None = None
+    retries: int | None = None
+    timeout_s: float | None = None
+    spill_url: str | None = None
+
+
+_current: ContextVar[Session | None] = ContextVar("hstmap_session", default=None)
+
+
+def current_session() -> Session | None:
+    """Return the session of the `use_engine` around the caller; None if there is none."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def use_engine(
+    engine: Engine | str,
+    options: EngineOptions | None = None,
+    *,
+    on_error: OnError | None = None,
+    spill_url: str | None = None,
+) -> Iterator[Engine]:
+    """Compute on an engine in a ``with`` block.
+
+    Parameters
+    ----------
+    engine : Engine or {"inprocess", "lithops"}
+        An engine given by its name is made for the block and closed at its end, so that its
+        workers serve all computations of the block.
+    options : EngineOptions, optional
+        For an engine given by its name.
+    on_error : {"raise", "collect"}, optional
+        What becomes of items and tasks that fail; by default as the engine's options say.
+    spill_url : str, optional
+        Folder or ``s3://`` prefix where results go that are too large to come back inline. By
+        default that of the engine, if it has one; else everything comes back inline.
+
+    Yields
+    ------
+    Engine
+
+    Raises
+    ------
+    UsageError
+        If there is no engine of that name, or options are given for one that exists already.
+
+    Examples
+    --------
+    >>> import hstmap
+    >>> with hstmap.use_engine("inprocess"):
+    ...     hstmap.range(5, npartitions=2).sum().compute()
+    10
+    """
+    compute = ComputeOptions(engine, on_error, spill_url=spill_url)
+    with _session(compute, options) as session:
+        token = _current.set(session)
+        try:
+            yield session.engine
+        finally:
+            _current.reset(token)
+
+
+@contextlib.contextmanager
+def open_session(options: ComputeOptions) -> Iterator[Session]:
+    """Open what a computation runs on.
+
+    Raises
+    ------
+    UsageError
+        If retries or a time-out are given for an engine that exists already: these are the
+        engine's own.
+    """
+    around = current_session()
+    if options.engine is not None or around is None:
+        with _session(options, None) as session:
+            yield session
+        return
+    _refuse_engine_options(options)
+    yield Session(
+        around.engine,
+        options.on_error or around.on_error,
+        options.spill_url or around.spill_url,
+    )
+
+
+@contextlib.contextmanager
+def _session(options: ComputeOptions, engine_options: EngineOptions | None) -> Iterator[Session]:
+    with contextlib.ExitStack() as stack:
+        if options.engine is None or isinstance(options.engine, str):
+            engine = stack.enter_context(_make(options, engine_options))
+        else:
+            engine = options.engine
+            if engine_options is not None:
+                raise UsageError(
+                    "options were given for an engine that exists already; give them to the "
+                    "engine, or give its name here"
+                )
+            _refuse_engine_options(options)
+        on_error = options.on_error or engine.options.on_error
+        if on_error not in ("raise", "collect"):
+            raise UsageError(f"on_error is {on_error!r}; give 'raise' or 'collect'")
+        yield Session(engine, on_error, options.spill_url or getattr(engine, "spill_url", None))
+
+
+def _make(options: ComputeOptions, engine_options: EngineOptions | None) -> Engine:
+    given = {"retries": options.retries, "timeout_s": options.timeout_s}
+    changes = {name: value for name, value in given.items() if value is not None}
+    made = dataclasses.replace(engine_options or EngineOptions(), **changes)  # type: ignore[arg-type]
+    if options.engine is None:
+        return InProcessEngine(made)
+    return make_engine(str(options.engine), made)
+
+
+def _refuse_engine_options(options: ComputeOptions) -> None:
+    if options.retries is not None or options.timeout_s is not None:
+        raise UsageError(
+            "retries and timeout_s belong to the engine, which exists already; give them to "
+            "hstmap.use_engine(name, EngineOptions(...)), or give compute() the engine's name"
+        )
+
+
+def engine_of_scheduler(scheduler: object) -> str:
+    """Return the engine that stands for a scheduler's name of dask.
+
+    Raises
+    ------
+    UsageError
+        If none does.
+    """
+    if scheduler in _SYNCHRONOUS:
+        return "inprocess"
+    raise UsageError(
+        f"scheduler={scheduler!r} is dask's; hstmap runs on engines: give engine='lithops' (or an "
+        "Engine), or engine='inprocess' for what dask calls 'sync'"
+    )
