@@ -112,12 +112,12 @@ def load_settings(path: str | None = None) -> Settings:
     if file is None:
         return Settings()
     content = _parsed(file)
-    own = content.pop(_SECTION, None) or {}
+    own = content.pop(_SECTION, {})
     known = {item.name for item in fields(Settings)} - {"lithops", "file"}
-    if not isinstance(own, dict) or (unknown := sorted(own.keys() - known)):
-        found = ", ".join(unknown) if isinstance(own, dict) else repr(own)
+    if unknown := sorted(own.keys() - known):
         raise UsageError(
-            f"{file}: the section {_SECTION!r} has {found}; it may have {', '.join(sorted(known))}"
+            f"{file}: the section {_SECTION!r} has {', '.join(unknown)}; "
+            f"it may have {', '.join(sorted(known))}"
         )
     settings = Settings(**own, lithops=content or dict(_DEFAULT_LITHOPS), file=file)
     _check(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -54,14 +55,14 @@ def summary_lines(summary: Summary) -> list[str]:
     -------
     list of str
     """
-    lines = [
-        f"images    {summary.n_images:,}: {outcomes_line(summary.outcomes)}",
-        f"sources   {summary.n_sources:,}",
+    why = [
+        f"{n:,} {outcome} ({reason})" if reason != outcome else f"{n:,} {outcome}"
+        for (outcome, reason), n in sorted(summary.reasons.items(), key=lambda item: -item[1])
     ]
-    for (outcome, reason), n in sorted(summary.reasons.items(), key=lambda item: -item[1]):
-        lines.append(f"          {n:,} {outcome}: {reason}")
     return [
-        *lines,
+        f"images    {summary.n_images:,}: {outcomes_line(summary.outcomes)}",
+        *textwrap.wrap(", ".join(why), initial_indent="reasons   ", subsequent_indent=" " * 10),
+        f"sources   {summary.n_sources:,}",
         f"results   {summary.sources_url}",
         f"          {summary.images_url}",
         f'open with python -c "import pandas; print(pandas.read_parquet({summary.sources_url!r}))"',

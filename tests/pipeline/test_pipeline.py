@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from astropy.table import QTable
-from support.archive import write_archive, write_broken_files
 
 from hstmap.archive.sources import resolve_sources
 from hstmap.bag.engine import (
@@ -26,6 +25,7 @@ from hstmap.summary import reduce_run
 from hstmap.wfc3.detect import PRESETS
 from hstmap.wfc3.image import ReadParameters
 from hstmap.wfc3.schema import IMAGE_COLUMNS, SOURCE_COLUMNS, catalog_columns
+from support.archive import write_archive, write_broken_files
 
 PARAMETERS = RunParameters()
 

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hstmap.wfc3.catalog import IMAGES_KEY, concatenate, fits_catalog, parquet_part
+from hstmap.wfc3.measure import empty_sources
+from hstmap.wfc3.schema import SOURCE_COLUMNS, catalog_columns
+
+
+def random_sources(n, seed=0, rootname="itest01aq"):
+    rng = np.random.default_rng(seed)
+    sources = {}
+    for column in SOURCE_COLUMNS:
+        if column.dtype == "str":
+            sources[column.name] = np.full(n, rootname)
+        elif column.dtype.startswith("i"):
+            sources[column.name] = rng.integers(-100, 32_000, n).astype(column.dtype)
+        else:
+            sources[column.name] = rng.normal(0, 1e3, n).astype(column.dtype)
+            sources[column.name][: n // 4] = np.nan
+    return sources
+
+
+@settings(max_examples=25, deadline=None)
+@given(n=st.integers(0, 200), seed=st.integers(0, 1000))
+def test_what_is_written_is_read_back(n, seed):
+    sources = random_sources(n, seed)
+    content = fits_catalog(sources, [("ROOTNAME", "itest01aq", "rootname")])
+    with fits.open(io.BytesIO(content), checksum=True) as hdus:
+        hdus.verify("exception")
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", "SOURCES"]
+        table = Table.read(hdus["SOURCES"])
+    part = pq.read_table(io.BytesIO(parquet_part(sources, [])))
+    assert len(content) % 2880 == 0
+    for column in catalog_columns():
+        np.testing.assert_array_equal(table[column.name], sources[column.name])
+        assert table[column.name].dtype.newbyteorder("=") == column.dtype
+    for column in SOURCE_COLUMNS:
+        np.testing.assert_array_equal(part[column.name].to_numpy(), sources[column.name])
+
+
+@pytest.mark.parametrize(
+    "value", ["s3://" + "long/" * 60 + "é".encode("ascii", "replace").decode(), "it's", "a&b", ""]
+)
+def test_awkward_texts_survive_in_the_header(value):
+    content = fits_catalog(empty_sources(), [("INPUT", value, "")])
+    assert fits.getheader(io.BytesIO(content))["INPUT"] == value
+
+
+def test_a_part_holds_its_images_too():
+    rows = [{"rootname": "é", "n_sources": 3, "ra": None}, {"rootname": "b", "ra": 1.5}]
+    part = parquet_part(random_sources(3), rows)
+    metadata = pq.read_metadata(io.BytesIO(part)).metadata
+    assert json.loads(metadata[IMAGES_KEY.encode()]) == rows
+
+
+def test_the_same_sources_give_the_same_bytes():
+    assert parquet_part(random_sources(50), []) == parquet_part(random_sources(50), [])
+    assert fits_catalog(random_sources(50), []) == fits_catalog(random_sources(50), [])
+
+
+@given(counts=st.lists(st.integers(0, 5), max_size=4))
+def test_tables_are_put_one_after_another(counts):
+    tables = [random_sources(n, i, f"i{i}") for i, n in enumerate(counts)]
+    together = concatenate(tables)
+    assert list(together["rootname"]) == [f"i{i}" for i, n in enumerate(counts) for _ in range(n)]
+    assert {name: values.dtype.kind for name, values in together.items()} == {
+        column.name: "U" if column.dtype == "str" else column.dtype[0] for column in SOURCE_COLUMNS
+    }
