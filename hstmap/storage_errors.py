@@ -9,11 +9,15 @@ from obstore import exceptions as obstore_exceptions
 
 from hstmap.errors import ForbiddenObjectError, MissingObjectError, StorageError
 
-__all__ = ["EmptyRangeError", "ObjectExistsError", "storage_error"]
+__all__ = ["EmptyRangeError", "ObjectChangedError", "ObjectExistsError", "storage_error"]
 
 
 class EmptyRangeError(StorageError):
     """A range that begins at or past the object's end, as any range of an empty object does."""
+
+
+class ObjectChangedError(StorageError):
+    """The object is no longer the version that was asked for."""
 
 
 class ObjectExistsError(StorageError):
@@ -101,7 +105,7 @@ _RULES = (
     _Rule(
         _E.PreconditionError,
         r"",
-        StorageError,
+        ObjectChangedError,
         "was replaced while it was being read: read it again",
     ),
     _Rule(
