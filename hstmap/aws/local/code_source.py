@@ -38,6 +38,7 @@ class CodeSource:
     def __init__(self, services: Services, images: Mapping[str, Path]) -> None:
         self._services = services
         self._images = images
+        self._clients: dict[tuple[str, str], Any] = {}
 
     def code(self, body: Mapping[str, Any], region: str) -> Zip | Path:
         """Return the package that a ``FunctionCode`` or a layer's ``Content`` names.
@@ -98,15 +99,21 @@ class CodeSource:
             "The role defined for the function cannot be assumed by Lambda."
         )
         try:
-            answer = self._services.client("iam", region=region).get_role(RoleName=name)
+            answer = self._client("iam", region).get_role(RoleName=name)
         except ClientError as error:
             raise refusal from error
         if "lambda.amazonaws.com" not in str(answer["Role"]["AssumeRolePolicyDocument"]):
             raise refusal
 
+    def _client(self, service: str, region: str) -> Any:
+        key = (service, region)
+        if key not in self._clients:
+            self._clients[key] = self._services.client(service, region=region)
+        return self._clients[key]
+
     def _object(self, bucket: str, key: str, region: str) -> bytes:
         try:
-            answer = self._services.client("s3", region=region).get_object(Bucket=bucket, Key=key)
+            answer = self._client("s3", region).get_object(Bucket=bucket, Key=key)
         except ClientError as error:
             problem = error.response["Error"]
             raise invalid_parameter(
@@ -134,7 +141,7 @@ class CodeSource:
 
     def _digest_of_tag(self, repository: str, tag: str, uri: str, region: str) -> str:
         try:
-            answer = self._services.client("ecr", region=region).describe_images(
+            answer = self._client("ecr", region).describe_images(
                 repositoryName=repository, imageIds=[{"imageTag": tag}]
             )
         except ClientError as error:

@@ -29,7 +29,7 @@ from hstmap.aws.local.run_folder import RunFolder
 from hstmap.aws.local.runs import InvocationRecord
 from hstmap.aws.local.runtime_folder import HOST_RUNTIME, make_runtime
 from hstmap.aws.local.server import LambdaServer
-from hstmap.aws.local.services import Services
+from hstmap.aws.local.services import ServiceRequest, Services
 from hstmap.aws.local.wire import RequestRecord
 from hstmap.errors import UsageError
 
@@ -147,6 +147,11 @@ class LocalAws:
     def invocation_log(self) -> list[InvocationRecord]:
         """The runs of functions so far, retries and duplicates too."""
         return list(self._require_running().backend.invoker.records)
+
+    @property
+    def service_log(self) -> list[ServiceRequest]:
+        """The requests to the other services so far, SeaweedFS not among them."""
+        return self._require_running().services.requests()
 
     @property
     def discarded_events(self) -> list[DiscardedEvent]:

@@ -18,8 +18,12 @@ class _Handler(WSGIRequestHandler):
     # Clients that keep their connection save a handshake for each of many small requests.
     protocol_version = "HTTP/1.1"
 
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Log nothing: a test run makes thousands of requests."""
+    def log_request(self, code: int | str = "-", _size: int | str = "-") -> None:
+        """Log service, method, path and status, for tests that count requests."""
+        # AWS4-HMAC-SHA256 Credential=<key>/<date>/<region>/<service>/aws4_request, ...
+        scope = self.headers.get("Authorization", "").split(",")[0].split("/")
+        service = scope[3] if len(scope) == 5 else "unsigned"
+        sys.stderr.write(f"{service} {self.command} {self.path} {int(code)}\n")
 
 
 def _end_with_parent() -> None:

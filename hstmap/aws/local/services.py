@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import os
 import selectors
@@ -10,15 +11,17 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hstmap.aws.local.processes import MARK, kill_marked
 from hstmap.errors import EngineError, UsageError
 
-__all__ = ["Services"]
+__all__ = ["ServiceRequest", "Services"]
 
 _START_S = 60.0
 _CREDENTIALS = {
@@ -29,6 +32,16 @@ _CREDENTIALS = {
 # As botocore spells the ids of services in its variables.
 _MOTO_SERVICES = ("STS", "IAM", "ECR", "CLOUDWATCH_LOGS")
 _SEAWEED_PORTS = ("master", "volume", "filer", "s3")
+
+
+@dataclass(frozen=True)
+class ServiceRequest:
+    """One request to moto: the service that it was signed for, or ``unsigned``, and what."""
+
+    service: str
+    method: str
+    path: str
+    status: int
 
 
 class Services:
@@ -49,6 +62,8 @@ class Services:
         self._region = region
         self._s3 = s3
         self._moto: subprocess.Popen[bytes] | None = None
+        self._moto_log = folder / "moto.log"
+        self._session_lock = threading.Lock()
         self.moto_url = ""
         self.s3_url = ""
 
@@ -65,6 +80,16 @@ class Services:
         self._folder.mkdir(parents=True)
         self.moto_url = f"http://127.0.0.1:{self._start_moto()}"
         self.s3_url = self.moto_url if self._s3 == "moto" else self._start_seaweedfs()
+
+    def requests(self) -> list[ServiceRequest]:
+        """Return the requests to moto so far."""
+        lines = self._moto_log.read_text(errors="replace").splitlines()
+        words = [line.split(" ") for line in lines]
+        return [
+            ServiceRequest(service, method, path, int(status))
+            for service, method, path, status in (w for w in words if len(w) == 4)
+            if status.isdecimal()
+        ]
 
     def stop(self) -> None:
         """End the processes."""
@@ -120,23 +145,31 @@ class Services:
         object
             The client, which reads nothing of the environment.
         """
-        import boto3
         from botocore.config import Config
 
-        session: Any = boto3.Session(
+        default = self.s3_url if service == "s3" else self.moto_url
+        with self._session_lock:
+            return self._session.client(
+                service,
+                region_name=region or self._region,
+                endpoint_url=url or default,
+                config=Config(proxies={}, retries={"total_max_attempts": 1}),
+            )
+
+    @functools.cached_property
+    def _session(self) -> Any:
+        # One for all clients: it keeps the service models, whose reading is what takes long.
+        import boto3
+
+        return boto3.Session(
             aws_access_key_id=_CREDENTIALS["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
             aws_session_token=_CREDENTIALS["AWS_SESSION_TOKEN"],
-            region_name=region or self._region,
         )
-        default = self.s3_url if service == "s3" else self.moto_url
-        config = Config(proxies={}, retries={"mode": "standard", "total_max_attempts": 1})
-        return session.client(service, endpoint_url=url or default, config=config)
 
     def _start_moto(self) -> int:
-        log = self._folder / "moto.log"
         script = Path(__file__).with_name("moto_process.py")
-        with log.open("wb") as errors:
+        with self._moto_log.open("wb") as errors:
             self._moto = subprocess.Popen(
                 # -P: the script's neighbours must not shadow modules that moto imports.
                 [sys.executable, "-P", str(script)],
@@ -149,7 +182,7 @@ class Services:
         line = _first_line(self._moto)
         if not line.strip().isdigit():
             raise EngineError(
-                f"moto's server did not start; its last words: {_end_of(log)}. "
+                f"moto's server did not start; its last words: {_end_of(self._moto_log)}. "
                 "Is it installed? pip install 'hstmap[local-aws]'"
             )
         return int(line)

@@ -1,0 +1,227 @@
+"""Fixtures of the AWS room: one loopback AWS for all tests, its answers held against botocore."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+LAMBDA_TRUST = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "lambda.amazonaws.com"},
+                "Action": "sts:AssumeRole",
+            }
+        ],
+    }
+)
+
+
+@pytest.fixture(scope="session")
+def local_aws() -> Iterator[Any]:
+    """A running loopback AWS whose retries come at once."""
+    for module in ("aiohttp", "awslambdaric", "moto"):
+        pytest.importorskip(module, reason=f"{module} of hstmap[local-aws] is not installed")
+    from hstmap.aws.local import LocalAws, LocalAwsOptions
+
+    with LocalAws(LocalAwsOptions(retry_delays_s=(0.02, 0.03), concurrency=10)) as aws:
+        yield aws
+
+
+@pytest.fixture(scope="session")
+def make_role() -> Callable[[Any], str]:
+    """Makes a role that Lambda can assume, in a loopback AWS."""
+
+    def make(aws: Any) -> str:
+        answer = aws.client("iam").create_role(
+            RoleName=f"role-{uuid.uuid4().hex[:8]}", AssumeRolePolicyDocument=LAMBDA_TRUST
+        )
+        return str(answer["Role"]["Arn"])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def role_arn(local_aws: Any, make_role: Callable[[Any], str]) -> str:
+    """A role that Lambda can assume."""
+    return make_role(local_aws)
+
+
+@pytest.fixture(scope="session")
+def zip_of() -> Callable[[Mapping[str, str]], bytes]:
+    """Makes a zip archive of texts by their names."""
+
+    def make(files: Mapping[str, str]) -> bytes:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, text in files.items():
+                archive.writestr(name, text)
+        return buffer.getvalue()
+
+    return make
+
+
+@pytest.fixture
+def lambda_client(local_aws: Any) -> Any:
+    """A client of the Lambda API that holds every answer against AWS's service model."""
+    client = local_aws.client("lambda")
+    client.meta.events.register("before-parse.lambda", check_answer)
+    return client
+
+
+class Deployer:
+    """Deploys functions of one module, ``main``, with the handler ``handler``."""
+
+    def __init__(
+        self, client: Any, role: str, zip_of: Callable[[Mapping[str, str]], bytes]
+    ) -> None:
+        self.client = client
+        self._role = role
+        self._zip_of = zip_of
+        self.names: list[str] = []
+
+    def __call__(self, source: str, **settings: Any) -> str:
+        from hstmap.aws.local.runtime_folder import HOST_RUNTIME
+
+        name = settings.get("FunctionName", f"function-{uuid.uuid4().hex[:8]}")
+        request = {
+            "FunctionName": name,
+            "Role": self._role,
+            "Runtime": HOST_RUNTIME,
+            "Handler": "main.handler",
+            "Code": {"ZipFile": self._zip_of({"main.py": source})},
+            "Timeout": 20,
+            "MemorySize": 256,
+        }
+        request |= settings
+        self.client.create_function(**{n: v for n, v in request.items() if v is not None})
+        self.names.append(name)
+        return name
+
+    def invoke(self, name: str, event: object = None, **request: Any) -> dict[str, Any]:
+        """Invoke a function, and return the answer with its payload read."""
+        answer = self.client.invoke(
+            FunctionName=name, Payload=json.dumps(event or {}).encode(), **request
+        )
+        text = answer["Payload"].read()
+        return dict(answer) | {"Payload": json.loads(text) if text else None}
+
+    def send(self, name: str, event: object = None) -> str:
+        """Invoke a function asynchronously, and return the request's id."""
+        answer = self.invoke(name, event, InvocationType="Event")
+        assert answer["StatusCode"] == 202
+        return str(answer["ResponseMetadata"]["RequestId"])
+
+    def remove(self) -> None:
+        """Delete the functions that are still there."""
+        for name in self.names:
+            try:
+                self.client.delete_function(FunctionName=name)
+            except self.client.exceptions.ResourceNotFoundException:
+                pass
+
+
+@pytest.fixture
+def deploy(
+    local_aws: Any,
+    lambda_client: Any,
+    role_arn: str,
+    zip_of: Callable[[Mapping[str, str]], bytes],
+) -> Iterator[Deployer]:
+    """Deploys functions, and removes them and all faults afterwards."""
+    deployer = Deployer(lambda_client, role_arn, zip_of)
+    yield deployer
+    local_aws.faults.clear()
+    local_aws.wait_until_idle()
+    deployer.remove()
+
+
+@pytest.fixture
+def runs_of(local_aws: Any) -> Callable[..., list[Any]]:
+    """Returns the runs of a function so far, of one request or of all."""
+
+    def runs(name: str, request_id: str | None = None) -> list[Any]:
+        return [
+            record
+            for record in local_aws.invocation_log
+            if record.function == name and request_id in (None, record.report.request_id)
+        ]
+
+    return runs
+
+
+def check_answer(operation_model: Any, response_dict: Mapping[str, Any], **_: Any) -> None:
+    """Hold an answer on the wire against AWS's service model, strictly both ways."""
+    headers = {name.lower(): value for name, value in response_dict["headers"].items()}
+    assert re.fullmatch(r"[0-9a-f-]{36}", headers["x-amzn-requestid"])
+    body = response_dict["body"]
+    if response_dict["status_code"] >= 300:
+        shapes = {shape.name: shape for shape in operation_model.error_shapes}
+        name = headers["x-amzn-errortype"]
+        if name in shapes:  # some errors are every service's, and in no model
+            expected = shapes[name].metadata["error"]["httpStatusCode"]
+            assert response_dict["status_code"] == expected
+            check_value(shapes[name], json.loads(body), operation_model.name)
+        return
+    shape = operation_model.output_shape
+    if shape is None:
+        assert not body
+        assert response_dict["status_code"] == operation_model.http["responseCode"]
+        return
+    located = {n for n, m in shape.members.items() if m.serialization.get("location")}
+    if operation_model.has_streaming_output or set(shape.members) == located:
+        return
+    assert response_dict["status_code"] == operation_model.http["responseCode"]
+    check_value(shape, json.loads(body), operation_model.name)
+
+
+def check_value(shape: Any, value: Any, path: str) -> None:
+    """Hold a JSON value against a shape: names, types, enumerations, patterns and ranges."""
+    if shape.type_name == "structure":
+        members = {m.serialization.get("name", n): m for n, m in shape.members.items()}
+        assert isinstance(value, dict), path
+        assert set(value) <= set(members), f"{path}: {set(value) - set(members)} is not AWS's"
+        assert set(shape.required_members) <= set(value), path
+        for name, part in value.items():
+            check_value(members[name], part, f"{path}.{name}")
+    elif shape.type_name == "list":
+        assert isinstance(value, list), path
+        for part in value:
+            check_value(shape.member, part, f"{path}[]")
+    elif shape.type_name == "map":
+        assert isinstance(value, dict), path
+        for name, part in value.items():
+            check_value(shape.key, name, f"{path} key")
+            check_value(shape.value, part, f"{path}.{name}")
+    elif shape.type_name == "string":
+        check_string(shape, value, path)
+    elif shape.type_name in ("integer", "long"):
+        assert isinstance(value, int), path
+        assert not isinstance(value, bool), path
+        assert shape.metadata.get("min", value) <= value <= shape.metadata.get("max", value), path
+    elif shape.type_name == "boolean":
+        assert isinstance(value, bool), path
+    elif shape.type_name == "timestamp":
+        assert isinstance(value, int | float), path
+    else:
+        pytest.fail(f"{path}: the checker knows no {shape.type_name}")
+
+
+def check_string(shape: Any, value: Any, path: str) -> None:
+    """Hold a JSON string against its shape."""
+    assert isinstance(value, str), path
+    assert not shape.enum or value in shape.enum, f"{path}: {value}"
+    assert shape.metadata.get("min", 0) <= len(value), path
+    assert len(value) <= shape.metadata.get("max", len(value)), path
+    pattern = shape.metadata.get("pattern", ".*")
+    if r"\p" not in pattern:  # Java's classes of characters, which re does not know
+        assert re.fullmatch(pattern, value, re.DOTALL), f"{path}: {value}"
