@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says something of the machine, not of the code.
+settings.register_profile("hstmap", deadline=None)
+settings.load_profile("hstmap")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

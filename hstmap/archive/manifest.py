@@ -22,7 +22,7 @@ from hstmap.archive.manifest_rows import (
     hash_rows,
 )
 from hstmap.errors import UsageError
-from hstmap.storage import join_url
+from hstmap.storage import join_url, split_url
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -183,7 +183,7 @@ class Manifest:
 
     @property
     def urls(self) -> list[str]:
-        """Where each image lies."""
+        """Where each image lies; relative paths are those of the current folder, made absolute."""
         return self._urls("key")
 
     @property
@@ -261,5 +261,9 @@ class Manifest:
     def _urls(self, column: str) -> list[str]:
         keys: list[str] = self.table[column].to_pylist()
         if self.store is None:
-            return keys
+            # A worker's current folder is not the one in which a relative path was written.
+            return [
+                join_url(*split_url(key)) if key and key[0] != "/" and "://" not in key else key
+                for key in keys
+            ]
         return [join_url(self.store, key) if key else "" for key in keys]

@@ -185,7 +185,13 @@ def _to_ecsv(table: pa.Table, metadata: Mapping[str, Any]) -> bytes:
         column = table[name]
         unit = MANIFEST_COLUMNS.get(name, ("", ""))[1] or None
         if pa.types.is_string(column.type):
-            written[name] = np.array(column.to_pylist(), dtype=str)
+            values = column.to_pylist()
+            spaced = next((text for text in values if text != text.strip()), None)
+            if spaced is not None:
+                raise UsageError(
+                    f"ECSV loses the spaces around {name} {spaced!r}: write Parquet or CSV"
+                )
+            written[name] = np.array(values, dtype=str)
             continue
         unknown = pc.is_null(column).to_numpy()
         filled = pc.fill_null(column, pa.scalar(0).cast(column.type)).to_numpy()

@@ -51,6 +51,7 @@ why it is not. ``companion_key`` is the weight or error image that belongs to a 
 """
 
 _REQUIRED: Final = ("rootname", "key")
+_KEYS: Final = ("key", "companion_key")
 
 
 def as_array(name: str, values: Sequence[object] | pa.Array | pa.ChunkedArray) -> Any:
@@ -100,7 +101,11 @@ def _canonical_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
             f"column {name} of the manifest must hold {_WORDS[str(wanted)]}: "
             f"{_first_misfit(column, wanted) or error}"
         ) from error
-    return pc.fill_null(column, "") if pa.types.is_string(wanted) else column
+    if not pa.types.is_string(wanted):
+        return column
+    column = pc.fill_null(column, "")
+    # Spaces around a text mean nothing, and text formats lose them; in a key they are its own.
+    return column if name in _KEYS else pc.utf8_trim_whitespace(column)
 
 
 _WORDS: Final = {

@@ -140,14 +140,19 @@ class _Finder:
         path = Path(source).expanduser()
         if path.is_dir():
             return self._listed(source, str(path), "")
-        if not path.exists():
-            if source.startswith(PUBLIC_PREFIX):
-                return self._remote(join_url(BUCKET_URL, source))
-            if _GLOB.search(source):
-                return self._matching(source)
-            if not _is_fits(source) and not _names_archive_file(source):
-                raise UsageError(f"{source} is neither a file nor a folder: check the name")
-        return [name_of(str(path.absolute()) if path.exists() else self._url(source))]
+        if path.exists():
+            return [name_of(join_url(*split_url(source)))]
+        return self._not_here(source)
+
+    def _not_here(self, source: str) -> Iterable[Named]:
+        """Return the files of a source that is no local file: the archive's, or a pattern's."""
+        if source.startswith(PUBLIC_PREFIX):
+            return self._remote(join_url(BUCKET_URL, source))
+        if _GLOB.search(source):
+            return self._matching(source)
+        if not _is_fits(source) and not _names_archive_file(source):
+            raise UsageError(f"{source} is neither a file nor a folder: check the name")
+        return [name_of(self._url(source))]
 
     def _url(self, text: str) -> str:
         """Return where the file lies that a line of a list, or a source, names by itself."""
@@ -209,8 +214,8 @@ class _Finder:
         """Return the images that fit a local pattern, sorted by path."""
         # pathlib's glob takes no absolute pattern.
         matches = sorted(glob.glob(str(Path(source).expanduser()), recursive=True))  # noqa: PTH207
-        paths = (Path(match) for match in matches if _is_fits(match))
-        return self._chosen(source, [name_of(str(p.absolute())) for p in paths if p.is_file()])
+        paths = (match for match in matches if _is_fits(match) and Path(match).is_file())
+        return self._chosen(source, [name_of(join_url(*split_url(path))) for path in paths])
 
     def _listed(self, source: str, root: str, prefix: str, pattern: str = "") -> list[Named]:
         """Return the images whose keys begin with the prefix, sorted by key."""
@@ -266,7 +271,7 @@ def _merge(
         tables.append(pa.table(columns))
     try:
         table = pa.concat_tables(tables, promote_options="default")
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise UsageError(f"the manifests do not go together: {error}") from error
     urls = table["key"].to_pylist()
     store = _shared_root(urls)
