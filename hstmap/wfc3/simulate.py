@@ -45,6 +45,7 @@ __all__ = [
     "make_star_grid",
     "make_stars",
     "sample_rootname",
+    "sample_scenes",
     "scene",
     "simulate_dithers",
     "simulate_drz",
@@ -60,7 +61,7 @@ _TRUTH_COLUMNS = (
     ("ra", "deg", "Right ascension (ICRS)"),
     ("dec", "deg", "Declination (ICRS)"),
     ("mag_ab", "mag", "AB magnitude"),
-    ("flux", "electron / s", "Count rate in an infinite aperture, before the pixel-area effect"),
+    ("flux", "1 / s", "Electrons a second in an infinite aperture, before the pixel-area effect"),
     ("snr", None, "Expected signal-to-noise ratio in a circle of 0.4 arcsec, wider for galaxies"),
     ("half_light_radius", "arcsec", "Semi-major axis of the ellipse with half of the light"),
     ("sersic_index", None, "Sersic index of a galaxy, 0 for a star"),
@@ -241,6 +242,23 @@ def make_sample(n_images: int = 6, seed: int = 1) -> Iterator[SimulatedImage]:
     SimulatedImage
         ``filename, content, truth``; a frame takes some 0.6 s.
     """
+    for rootname, parameters in sample_scenes(n_images, seed):
+        yield simulate_flt(parameters, rootname)
+
+
+def sample_scenes(n_images: int = 6, seed: int = 1) -> list[tuple[str, SceneParameters]]:
+    """List what `make_sample` simulates, without simulating it.
+
+    Parameters
+    ----------
+    n_images, seed : int
+        As of `make_sample`.
+
+    Returns
+    -------
+    list of (str, SceneParameters)
+        Rootname and scene of each image.
+    """
     deep = dataclasses.replace(scene("normal"), exposure_s=350.0)
     kinds = (
         dataclasses.replace(deep, filter_name="F160W"),
@@ -250,10 +268,13 @@ def make_sample(n_images: int = 6, seed: int = 1) -> Iterator[SimulatedImage]:
         dataclasses.replace(scene("sparse"), filter_name="F125W"),
         dataclasses.replace(scene("sparse"), filter_name="F140W", subarray=512, exposure_s=120.0),
     )
-    for number in range(n_images):
-        visit, kind = divmod(number, len(kinds))
-        parameters = dataclasses.replace(kinds[kind], seed=seed + visit)
-        yield simulate_flt(parameters, sample_rootname(number))
+    return [
+        (
+            sample_rootname(number),
+            dataclasses.replace(kinds[number % len(kinds)], seed=seed + number // len(kinds)),
+        )
+        for number in range(n_images)
+    ]
 
 
 def sample_rootname(number: int) -> str:

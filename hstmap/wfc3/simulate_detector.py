@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 __all__ = ["DQ", "Defects", "Exposure", "defects", "expose"]
 
 _DETECTOR_SEED = 20090514  # The defects are the detector's: the same in every frame.
-_FIRST_READ_S = 2.932  # Time between the first two reads of a full frame.
+_ZERO_READ_S = 2.912  # From the reset to the zeroth read of a full frame (SAMPZERO).
+_FIRST_READ_S = 2 * 2.932  # From the reset to the first read after it.
 _ZERO_READ_LIMIT_E = 300.0  # Signal in the first read that calwf3 takes note of.
 
 
 class DQ:
-    """Bits of the DQ array (WFC3 Data Handbook, chapter 3) that a simulated frame can have."""
+    """Bits that a simulated frame can have, of those that `hstmap.wfc3.dq.DQ_BITS` explains."""
 
     DEAD = 4
     HOT = 16
@@ -175,9 +176,10 @@ def expose(
     read_noise = ramp_read_noise_e(parameters.n_samples)
     dq = detector.dq.copy()
     light = light_e_s * detector.response
-    dq[light * exposure_s > FULL_WELL_E] |= DQ.SATURATED
-    dq[light * _FIRST_READ_S > _ZERO_READ_LIMIT_E] |= DQ.ZERO_READ_SIGNAL
-    # The ramp is fitted to the reads before saturation; a pixel full by the first read stays so.
+    dq[light * _ZERO_READ_S > _ZERO_READ_LIMIT_E] |= DQ.ZERO_READ_SIGNAL
+    # The ramp is fitted to the reads before saturation, and an FLT does not tell which pixels
+    # reached it; but those that were full by the first read have no ramp, and are flagged.
+    dq[light * _FIRST_READ_S > FULL_WELL_E] |= DQ.SATURATED
     light = np.minimum(light, FULL_WELL_E / _FIRST_READ_S)
     rate = light + detector.dark_e_s
     fitted_s = np.minimum(exposure_s, FULL_WELL_E / rate)

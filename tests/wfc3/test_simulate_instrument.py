@@ -44,9 +44,7 @@ def real_header(data_dir: Path) -> fits.Header:
 def test_the_wcs_puts_pixels_where_a_real_frame_of_that_pointing_has_them(
     real_header: fits.Header,
 ) -> None:
-    pointing = Pointing(
-        real_header["CRVAL1"], real_header["CRVAL2"], real_header["ORIENTAT"]
-    )
+    pointing = Pointing(real_header["CRVAL1"], real_header["CRVAL2"], real_header["ORIENTAT"])
     real = np.array(WCS(real_header).all_pix2world(*CORNERS, 0))
     made = np.array(WCS(detector_wcs(pointing)).all_pix2world(*CORNERS, 0))
     assert np.abs(made - real).max() * 3600 < 0.005
@@ -143,8 +141,12 @@ def test_a_dither_moves_the_sky_along_the_detector_axes(
     moved = WCS(detector_wcs(pointing.moved(x_arcsec, y_arcsec)))
     x, y = moved.all_world2pix(pointing.ra, pointing.dec, 1)
     # First-order terms only: the distortion bends the way by up to a few per cent.
-    assert (x - 507.0) * 0.13543 == pytest.approx(x_arcsec, abs=0.02 + 0.02 * abs(x_arcsec) + 0.01 * abs(y_arcsec))
-    assert (y - 507.0) * 0.12096 == pytest.approx(y_arcsec, abs=0.02 + 0.02 * abs(y_arcsec) + 0.01 * abs(x_arcsec))
+    assert (x - 507.0) * 0.13543 == pytest.approx(
+        x_arcsec, abs=0.02 + 0.02 * abs(x_arcsec) + 0.01 * abs(y_arcsec)
+    )
+    assert (y - 507.0) * 0.12096 == pytest.approx(
+        y_arcsec, abs=0.02 + 0.02 * abs(y_arcsec) + 0.01 * abs(x_arcsec)
+    )
 
 
 @given(pointings, st.floats(0, 1013), st.floats(0, 1013))

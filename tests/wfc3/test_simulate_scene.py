@@ -1,0 +1,160 @@
+"""Scenes and the skies they draw."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hstmap.errors import UsageError
+from hstmap.wfc3.simulate_scene import SCENES, SceneParameters, scene
+from hstmap.wfc3.simulate_sky import SOURCE_COLUMNS, make_sources, make_star_grid, make_stars
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"filter_name": "F814W"}, "F814W"),
+        ({"exposure_s": 0.0}, "exposure of 0"),
+        ({"n_samples": 1}, "1 samples"),
+        ({"n_samples": 17}, "2 to 16"),
+        ({"dec": 91.0}, "declination 91"),
+        ({"subarray": 100}, "subarray 100"),
+        ({"n_stars": -1}, "-1"),
+        ({"star_magnitudes": (26.0, 17.0)}, "brightest first"),
+        ({"cosmic_ray_rate": -1.0}, "cosmic-ray rate -1"),
+        ({"cosmic_ray_residue": 2.0}, "residue 2"),
+        ({"sky_e_s": -0.1}, "sky -0.1"),
+    ],
+)
+def test_what_no_frame_can_have_is_refused_by_name(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        SceneParameters(**changes)
+
+
+def test_scenes_are_found_by_their_names() -> None:
+    assert set(SCENES) == {"sparse", "normal", "crowded", "cluster"}
+    assert all(scene(name).name == name for name in SCENES)
+    assert scene("sparse").filter_name == "F160W"
+    assert scene("sparse").exposure_s == 300.0
+    assert scene("crowded").n_stars == 10_000
+    with pytest.raises(UsageError, match=r"'empty'.*sparse"):
+        scene("empty")
+
+
+def test_a_scene_has_its_filters_background_unless_told_otherwise() -> None:
+    assert scene("sparse").background_e_s == 0.65
+    assert dataclasses.replace(scene("sparse"), sky_e_s=0.1).background_e_s == 0.1
+
+
+def test_the_sky_is_the_seeds() -> None:
+    first, again = make_sources(scene("normal")), make_sources(scene("normal"))
+    other = make_sources(dataclasses.replace(scene("normal"), seed=2))
+    assert tuple(first.colnames) == SOURCE_COLUMNS
+    assert all(np.array_equal(first[name], again[name]) for name in first.colnames)
+    assert not np.array_equal(first["ra"], other["ra"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"filter_name": "F105W"},
+        {"exposure_s": 50.0},
+        {"dither_arcsec": (5.0, 1.0)},
+        {"subarray": 64},
+    ],
+)
+def test_the_sky_does_not_depend_on_how_it_is_looked_at(changes: dict[str, Any]) -> None:
+    parameters = scene("normal")
+    seen = make_sources(dataclasses.replace(parameters, **changes))
+    assert np.array_equal(seen["ra"], make_sources(parameters)["ra"])
+
+
+@given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 2**31), st.floats(-0.4, 0.6))
+@settings(max_examples=30, deadline=None)
+def test_sources_are_within_the_limits_they_are_drawn_from(
+    n_stars: int, n_galaxies: int, seed: int, slope: float
+) -> None:
+    parameters = SceneParameters(
+        n_stars=n_stars,
+        n_galaxies=n_galaxies,
+        seed=seed,
+        star_slope=slope,
+        star_magnitudes=(18.0, 24.0),
+        galaxy_magnitudes=(20.0, 25.0),
+    )
+    sources = make_sources(parameters)
+    stars = sources[sources["kind"] == "star"]
+    galaxies = sources[sources["kind"] == "galaxy"]
+    assert len(stars) + len(galaxies) == len(sources)
+    assert np.all((stars["mag_ab"] >= 18) & (stars["mag_ab"] <= 24))
+    assert np.all((galaxies["mag_ab"] >= 20) & (galaxies["mag_ab"] <= 25))
+    assert np.all(stars["half_light_radius"] == 0)
+    assert np.all(galaxies["half_light_radius"] > 0.05)
+    assert np.all((galaxies["sersic_index"] >= 1) & (galaxies["sersic_index"] <= 4))
+    assert np.all((galaxies["axis_ratio"] > 0.2) & (galaxies["axis_ratio"] <= 1))
+    separation = np.hypot(
+        (sources["ra"] - parameters.ra) * np.cos(np.radians(parameters.dec)),
+        sources["dec"] - parameters.dec,
+    )
+    assert np.all(separation * 3600 < 145)
+
+
+def test_faint_sources_outnumber_bright_ones_as_the_slope_says() -> None:
+    parameters = SceneParameters(n_stars=40_000, n_galaxies=0, star_slope=0.3)
+    mag = make_sources(parameters)["mag_ab"]
+    bright = ((mag > 22.0) & (mag < 23.0)).sum()
+    faint = ((mag > 24.0) & (mag < 25.0)).sum()
+    assert np.log10(faint / bright) == pytest.approx(0.6, abs=0.03)
+
+
+@given(st.integers(1, 500), st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_no_two_sources_of_a_sparse_field_are_closer_than_asked(n_stars: int, seed: int) -> None:
+    parameters = SceneParameters(n_stars=n_stars, n_galaxies=5, seed=seed, separation_arcsec=3.0)
+    sources = make_sources(parameters)
+    east = (sources["ra"] - parameters.ra) * np.cos(np.radians(parameters.dec)) * 3600
+    north = (sources["dec"] - parameters.dec) * 3600
+    distance = np.hypot(east[:, None] - east, north[:, None] - north)
+    np.fill_diagonal(distance, np.inf)
+    assert distance.min() > 2.99
+
+
+def test_too_many_sources_for_their_separation_are_refused() -> None:
+    with pytest.raises(UsageError, match="cannot all be 10"):
+        make_sources(SceneParameters(separation_arcsec=10.0))
+
+
+def test_a_cluster_gathers_around_its_giant() -> None:
+    parameters = scene("cluster")
+    sources = make_sources(parameters)
+    distance = 3600 * np.hypot(
+        (sources["ra"] - parameters.ra) * np.cos(np.radians(parameters.dec)),
+        sources["dec"] - parameters.dec,
+    )
+    brightest = np.argmin(np.where(sources["kind"] == "galaxy", sources["mag_ab"], 99))
+    assert distance[brightest] < 1e-6
+    inner = (distance < 20).sum() / 20**2
+    outer = ((distance > 60) & (distance < 80)).sum() / (80**2 - 60**2)
+    assert inner > 2 * outer
+
+
+def test_positions_cross_the_meridian_and_the_pole() -> None:
+    for ra, dec in ((0.0, 10.0), (359.999, -60.0), (120.0, 89.999)):
+        sources = make_sources(SceneParameters(ra=ra, dec=dec))
+        assert np.all((sources["ra"] >= 0) & (sources["ra"] < 360))
+        assert np.all(np.abs(sources["dec"]) <= 90)
+
+
+def test_stars_to_inject_take_one_magnitude_or_many() -> None:
+    stars = make_stars([10.0, 10.1], [1.0, 1.1], 20.0)
+    assert tuple(stars.colnames) == SOURCE_COLUMNS
+    assert list(stars["mag_ab"]) == [20.0, 20.0]
+    assert set(stars["kind"]) == {"star"}
+    grid = make_star_grid(SceneParameters(), 4, 21.0)
+    assert len(grid) == 16
+    assert len(np.unique(np.round(grid["ra"], 6))) == 16
