@@ -1,0 +1,1 @@
+"""What hstmap costs, measured: ``python -m benchmarks`` lists what there is."""
