@@ -21,6 +21,8 @@ _SOURCE_COLOUR: Final = "#ffb000"
 _FLAGGED_COLOUR: Final = "#ff4f6d"
 #: SExtractor draws its ellipses at this many rms along each axis where there is no Kron radius.
 _RMS_RADII: Final = 3.0
+#: A masked pixel somewhere in the aperture: most sources of an FLT have one.
+_HARMLESS_FLAGS: Final = 32
 #: Percentiles that the asinh stretch spans.
 _ASINH_PERCENTILES: Final = (1.0, 99.7)
 
@@ -56,10 +58,10 @@ def draw_overlay(
         shown, origin="lower", cmap=_grey(), norm=_norm(shown, stretch), interpolation="nearest"
     )
     radii = np.where(sources["kron_radius"] > 0, 2.5 * sources["kron_radius"], _RMS_RADII)
-    flagged = sources["flags"].to_numpy() != 0
+    flagged = (sources["flags"].to_numpy() & ~_HARMLESS_FLAGS) != 0
     for which, colour, label in (
-        (~flagged, _SOURCE_COLOUR, "sources without flags"),
-        (flagged, _FLAGGED_COLOUR, "with flags: blended, cut off or partly masked"),
+        (~flagged, _SOURCE_COLOUR, "sources"),
+        (flagged, _FLAGGED_COLOUR, "flagged: blended, cut off or without light"),
     ):
         some = sources[which]
         axes.add_collection(
@@ -86,9 +88,7 @@ def _grey() -> Any:
     """Make a map of grey in which masked pixels show as blue."""
     import matplotlib
 
-    colours = matplotlib.colormaps["gray"].copy()
-    colours.set_bad("#24344d")
-    return colours
+    return matplotlib.colormaps["gray"].with_extremes(bad="#24344d")
 
 
 def _norm(shown: np.ndarray, stretch: str) -> Any:

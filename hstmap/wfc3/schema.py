@@ -39,7 +39,7 @@ FLAGS: Final = MappingProxyType(
         4: "deblending gave up: too many sub-objects",
         8: "singular shape: the second moments are degenerate",
         16: "the Kron ellipse is truncated by the edge of the image",
-        32: "the Kron ellipse holds masked pixels",
+        32: "the Kron ellipse holds masked pixels; the flux makes up for their area",
         64: "the Kron ellipse is masked altogether",
         128: "the Kron radius is undefined: the flux inside is not positive",
     }
