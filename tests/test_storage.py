@@ -105,6 +105,15 @@ def test_ranges_are_half_open_and_end_with_the_object(store: Store) -> None:
         store.get_range("key", 100, 101)
 
 
+def test_a_range_can_be_asked_of_one_version(store: Store) -> None:
+    store.put("key", b"first version")
+    etag = store.head("key").etag
+    assert store.get_range("key", 0, 5, etag) == b"first"
+    store.put("key", b"second version!")
+    with pytest.raises(StorageError, match="was replaced"):
+        store.get_range("key", 0, 5, etag)
+
+
 def test_an_empty_object_is_an_object(store: Store) -> None:
     store.put("empty", b"")
     assert store.get("empty") == b""

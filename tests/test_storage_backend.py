@@ -408,6 +408,22 @@ def test_a_profile_that_is_not_there_is_refused_before_any_request(
     assert s3.seen == []
 
 
+def test_without_credentials_the_answer_says_where_to_put_some(
+    s3: ScriptedS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last resort is the metadata service of EC2, which is not there either."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(
+        ForbiddenObjectError, match="no AWS credentials were found: set AWS_PROFILE"
+    ):
+        s3.store(max_retries=0).get("key")
+    assert s3.seen == []
+
+
 # URLs
 
 
