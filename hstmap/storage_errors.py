@@ -72,7 +72,8 @@ _RULES = (
     ),
     _Rule(
         Exception,
-        r"169\.254\.\d+\.\d+|/latest/(api/token|meta-data)|[Cc]redential provider|No credentials|Credential is None",
+        # The metadata service of EC2 and of containers is the last resort for credentials.
+        r"169\.254\.\d+\.\d+|/latest/(api/token|meta-data)|[Cc]redential provider",
         ForbiddenObjectError,
         "no AWS credentials were found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
         "AWS_SECRET_ACCESS_KEY; public buckets need none (unsigned requests)",

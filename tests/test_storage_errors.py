@@ -6,7 +6,12 @@ import pytest
 from obstore import exceptions as obstore_exceptions
 
 from hstmap.errors import ForbiddenObjectError, MissingObjectError, StorageError
-from hstmap.storage_errors import EmptyRangeError, ObjectExistsError, storage_error
+from hstmap.storage_errors import (
+    EmptyRangeError,
+    ObjectChangedError,
+    ObjectExistsError,
+    storage_error,
+)
 
 E = obstore_exceptions
 
@@ -92,7 +97,11 @@ TABLE = [
     ),
     (PermissionError(13, "Permission denied (os error 13)"), ForbiddenObjectError, "no permission"),
     (E.AlreadyExistsError("Object at location x already exists"), ObjectExistsError, "already"),
-    (E.PreconditionError(f"{STATUS} 412 Precondition Failed: "), StorageError, "was replaced"),
+    (
+        E.PreconditionError(f"{STATUS} 412 Precondition Failed: "),
+        ObjectChangedError,
+        "was replaced",
+    ),
     (
         E.GenericError("Generic LocalFileSystem error: Requested range was invalid"),
         EmptyRangeError,
