@@ -35,6 +35,8 @@ class Settings:
         Further attempts of a task whose worker was lost.
     timeout_s : float, optional
         Longest time of one attempt.
+    memory_mb : int, optional
+        Memory of a worker, where the backend lets that be chosen: Lithops' ``runtime_memory``.
     lithops : mapping
         The rest of the file, which is Lithops' own.
     file : str
@@ -46,6 +48,7 @@ class Settings:
     batch_size: int | None = None
     retries: int = 2
     timeout_s: float | None = 600.0
+    memory_mb: int | None = None
     lithops: Mapping[str, Any] = field(default_factory=lambda: dict(_DEFAULT_LITHOPS))
     file: str = ""
 
@@ -53,6 +56,19 @@ class Settings:
     def backend(self) -> str:
         """Lithops' compute backend."""
         return str(self.lithops.get("lithops", {}).get("backend", "localhost"))
+
+    def lithops_config(self) -> dict[str, Any]:
+        """Give Lithops its own settings, with the memory put in.
+
+        Returns
+        -------
+        dict
+            Sections of names and values, as Lithops wants them.
+        """
+        config = {name: dict(section) for name, section in self.lithops.items()}
+        if self.memory_mb is not None:
+            config.setdefault(self.backend, {})["runtime_memory"] = self.memory_mb
+        return config
 
     def with_options(self, **options: Any) -> Settings:
         """Put options over the settings.
@@ -81,7 +97,8 @@ def _check(settings: Settings) -> None:
     """Refuse what cannot be, with the name it has in the file."""
     if settings.engine not in ("lithops", "inprocess"):
         raise UsageError(f"engine is {settings.engine!r}; give 'lithops' or 'inprocess'")
-    for name, least in (("n_workers", 1), ("batch_size", 1), ("retries", 0)):
+    least_values = {"n_workers": 1, "batch_size": 1, "retries": 0, "memory_mb": 128}
+    for name, least in least_values.items():
         value = getattr(settings, name)
         if value is not None and (not isinstance(value, int) or value < least):
             raise UsageError(f"{name} is {value!r}; give a whole number, {least} or more")

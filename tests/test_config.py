@@ -42,6 +42,14 @@ def test_a_file_here_comes_before_that_of_the_environment(tmp_path, monkeypatch)
     assert load_settings("other.yaml").n_workers == 7
 
 
+def test_memory_is_given_to_the_backend_in_its_own_words():
+    settings = load_settings(str(REPOSITORY / CONFIG_FILE))
+    chosen = settings.with_options(memory_mb=2048)
+    assert chosen.lithops_config()["localhost"] == {"version": 1, "runtime_memory": 2048}
+    assert settings.lithops_config() == settings.lithops
+    assert "runtime_memory" not in settings.lithops["localhost"]
+
+
 def test_options_come_before_the_file():
     settings = Settings(n_workers=3, retries=1)
     assert settings.with_options(n_workers=5, retries=None).n_workers == 5
@@ -51,11 +59,12 @@ def test_options_come_before_the_file():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("hstmap: {workers: 3}", "has workers; it may have batch_size, engine, n_workers"),
+        ("hstmap: {workers: 3}", "has workers; it may have batch_size, engine, memory_mb, n_workers"),
         ("hstmap: [1]", "must have sections"),
         ("hstmap: {n_workers: 0}", "n_workers is 0; give a whole number, 1 or more"),
         ("hstmap: {engine: dask}", "engine is 'dask'"),
         ("hstmap: {retries: -1}", "retries is -1"),
+        ("hstmap: {memory_mb: 64}", "memory_mb is 64; give a whole number, 128 or more"),
         ("hstmap: {timeout_s: soon}", "timeout_s is 'soon'"),
         ("- a list", "must have sections"),
         ("lithops: 3", "must have sections"),

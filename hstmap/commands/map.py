@@ -57,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     running.add_argument("--engine", choices=("lithops", "inprocess"))
     running.add_argument("--workers", type=_positive, metavar="N", help="tasks at a time")
     running.add_argument("--batch-size", type=_positive, metavar="N", help="images a task")
-    running.add_argument("--memory", type=_positive, metavar="MB", help="memory of a worker")
+    running.add_argument(
+        "--memory", type=_positive, metavar="MB", help="memory of a worker, on AWS"
+    )
     running.add_argument("--timeout", type=float, metavar="SECONDS", help="longest attempt")
     running.add_argument("--retries", type=int, metavar="N", help="further attempts of a task")
     running.add_argument(
@@ -90,6 +92,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         batch_size=arguments.batch_size,
         retries=arguments.retries,
         timeout_s=arguments.timeout,
+        memory_mb=arguments.memory,
     )
     parameters = _parameters(arguments)
     options = _options(arguments, settings)
@@ -201,7 +204,7 @@ def _map(
         n_workers=settings.n_workers,
         retries=settings.retries,
         timeout_s=settings.timeout_s,
-        lithops_config=settings.lithops,
+        lithops_config=settings.lithops_config(),
     )
     n_images = plan.n_todo + len(plan.unused)
     with (
