@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 
 from hstmap.archive.images import images_of, sky_order
 from hstmap.archive.keys import BUCKET_URL
-from hstmap.archive.listing import ListingOptions, list_images, list_keys
+from hstmap.archive.listing import ListingOptions, list_images, list_keys, places
 from hstmap.archive.manifest import Manifest
 from hstmap.archive.mast import MJD_EPOCH, ExposureQuery, resolve
 from hstmap.archive.pages import Pages, PagingOptions, read_pages
 from hstmap.archive.query import ArchiveQuery
 from hstmap.errors import ConservationError, UsageError
-from hstmap.storage import ObjectInfo, StorageOptions, open_store, split_url
+from hstmap.storage import ObjectInfo, StorageOptions, open_store
 
 __all__ = [
     "BuildOptions",
@@ -236,7 +236,7 @@ def verify_manifest(manifest: Manifest, options: BuildOptions | None = None) -> 
     """
     options = options or BuildOptions()
     keys_of: dict[str, list[str]] = {}
-    placed = [split_url(url) for url in manifest.urls]
+    placed = places(manifest.store, manifest.table["key"].to_pylist())
     for root, key in placed:
         keys_of.setdefault(root, []).append(key)
     found: dict[tuple[str, str], ObjectInfo] = {}

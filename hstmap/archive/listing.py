@@ -13,9 +13,9 @@ import pyarrow as pa
 from hstmap.archive.keys import WFC3_PREFIX, parse_key
 from hstmap.archive.pages import Progress
 from hstmap.errors import ForbiddenObjectError
-from hstmap.storage import ObjectInfo, Store
+from hstmap.storage import ObjectInfo, Store, split_url
 
-__all__ = ["ListingOptions", "list_images", "list_keys", "wfc3_prefixes"]
+__all__ = ["ListingOptions", "list_images", "list_keys", "places", "wfc3_prefixes"]
 
 _CHARACTERS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -148,6 +148,19 @@ def list_keys(
     closed = tuple(_for_each_prefix(store, prefixes, keep, options, allow_forbidden=True))
     forbidden = {key for key in wanted if closed and key.startswith(closed)} - found.keys()
     return found, forbidden
+
+
+def places(store: str | None, keys: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the store of each key of a manifest, and the key there.
+
+    Parameters
+    ----------
+    store : str or None
+        What the keys are relative to; None if each is a URL or path of its own.
+    keys : iterable of str
+        The keys.
+    """
+    return [(store, key) if store else split_url(key) for key in keys]
 
 
 def _is_infrared(products: set[str], product: str) -> bool:
