@@ -131,14 +131,16 @@ def _spoil_pixels(made: Defects, generator: np.random.Generator) -> None:
 
 
 def _add_blobs(made: Defects, generator: np.random.Generator) -> None:
-    row, column = np.ogrid[:DETECTOR_SIZE, :DETECTOR_SIZE]
     # Most blobs lie in the upper half of the detector.
     centres = generator.uniform((0.0, 250.0), (DETECTOR_SIZE, DETECTOR_SIZE), (36, 2))
     for x, y in centres:
         radius, depth = generator.uniform(5.0, 12.0), generator.uniform(0.03, 0.10)
-        distance = np.hypot(column - x, row - y)
-        made.response[...] *= 1.0 - depth * np.exp(-0.5 * (distance / (0.6 * radius)) ** 2)
-        made.dq[distance < radius] |= DQ.BLOB
+        left, low = max(int(x - 3.0 * radius), 0), max(int(y - 3.0 * radius), 0)
+        part = np.s_[low : int(y + 3.0 * radius), left : int(x + 3.0 * radius)]
+        row, column = np.indices(made.dq[part].shape)
+        distance = np.hypot(left + column - x, low + row - y)
+        made.response[part] *= 1.0 - depth * np.exp(-0.5 * (distance / (0.6 * radius)) ** 2)
+        made.dq[part][distance < radius] |= DQ.BLOB
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,11 +1,13 @@
 """What WFC3/IR is: its filters, its detector's noise, its distortion.
 
 Constants only, and the few formulae that turn them into a WCS and a pixel-area map. They
-describe the instrument to the simulation; measuring reads everything from a file's own header.
+describe the instrument to the simulation. Measuring takes everything from a file's own header and
+has code of its own for it, so that a mistake on one side shows on the other.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -286,6 +288,7 @@ def _sip_slopes(
     return along_x, along_y
 
 
+@functools.lru_cache(maxsize=5)
 def pixel_area_map(size: int = DETECTOR_SIZE) -> npt.NDArray[np.float64]:
     """Area of every pixel relative to that of pixel (557, 557) of a full frame.
 
@@ -301,11 +304,13 @@ def pixel_area_map(size: int = DETECTOR_SIZE) -> npt.NDArray[np.float64]:
     Returns
     -------
     ndarray of float64, shape (size, size)
+        Read-only; kept for the next call.
     """
     first = subarray_offset(size) + 1 - REFERENCE_PIXEL
     steps = first + np.arange(size, dtype=np.float64)
     reference = np.array([AREA_REFERENCE_PIXEL - REFERENCE_PIXEL])
     area: npt.NDArray[np.float64] = _pixel_area(steps) / _pixel_area(reference)[0, 0]
+    area.flags.writeable = False
     return area
 
 

@@ -206,7 +206,7 @@ def _target_cards(parameters: SceneParameters) -> _Cards:
 
 
 def _exposure_cards(parameters: SceneParameters, rootname: str) -> _Cards:
-    # Rootnames that differ start at different times, on different days of one decade, mostly.
+    # Other rootnames start at other times: the last four characters choose one in ten years.
     start = _EPOCH_MJD + int.from_bytes(rootname[-4:].encode(), "big") % 365_000 / 100.0
     begin, end = Time([start, start + parameters.exposure_s / 86400.0], format="mjd")
     date, time = begin.isot.split("T")

@@ -208,9 +208,10 @@ def test_bright_stars_saturate_and_faint_ones_do_not() -> None:
 
 
 def test_every_dq_bit_that_the_detector_has_is_there(full: SimulatedImage) -> None:
-    crowded = simulate_flt(scene("crowded"), "isim01a5q")
-    for bit in (4, 16, 32, 64, 128, 256, 512, 2048, 4096, 8192):
-        with _open(crowded) as hdus:
+    parameters = scene("sparse")
+    bright = make_stars(parameters.ra, parameters.dec, 12.0)
+    with _open(simulate_flt(parameters, "isim01a5q", bright)) as hdus:
+        for bit in (4, 16, 32, 64, 128, 256, 512, 2048, 4096, 8192):
             assert (hdus["DQ"].data & bit).any(), bit
     with _open(full) as hdus:
         bad = (hdus["DQ"].data & (1 | 2 | 4 | 8 | 16 | 128 | 256 | 1024 | 4096)) != 0
