@@ -9,10 +9,10 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from hstmap.wfc3.encircled_energy import PIXEL_SIZE_ARCSEC
 from hstmap.wfc3.simulate_detector import DQ
 from hstmap.wfc3.simulate_instrument import (
     PIXEL_SCALE_ARCSEC,
-    PIXEL_SIZE_ARCSEC,
     reference_pixel_area_arcsec2,
 )
 

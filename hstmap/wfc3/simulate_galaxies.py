@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hstmap.wfc3.simulate_psf import encircled_energy
+from hstmap.wfc3.encircled_energy import encircled_energy
 
 if TYPE_CHECKING:
     import numpy.typing as npt

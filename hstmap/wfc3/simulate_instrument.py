@@ -17,6 +17,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from hstmap.errors import UsageError
+from hstmap.wfc3.encircled_energy import PIXEL_SIZE_ARCSEC
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,7 +28,6 @@ __all__ = [
     "FILTERS",
     "FULL_WELL_E",
     "PIXEL_SCALE_ARCSEC",
-    "PIXEL_SIZE_ARCSEC",
     "SUBARRAY_SIZES",
     "Filter",
     "Pointing",
@@ -53,9 +53,6 @@ FULL_WELL_E = 77_900.0
 
 CDS_READ_NOISE_E = 20.0
 """Read noise of the difference of two reads in electrons (READNSEA to D of real headers)."""
-
-PIXEL_SIZE_ARCSEC = (0.13543, 0.12096)
-"""Size of a pixel at the centre of the detector along x and y (IDCTAB's OCX11, OCY10)."""
 
 PIXEL_SCALE_ARCSEC = 0.12825
 """Nominal scale of a rectified pixel (IDCTAB's IDCSCALE, the default of AstroDrizzle)."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hstmap.wfc3.encircled_energy import encircled_energy
 from hstmap.wfc3.simulate_galaxies import GalaxyShape, draw_galaxy, psf_mixture, sersic_mixture
 from hstmap.wfc3.simulate_instrument import (
     DARK_E_S,
@@ -14,7 +15,7 @@ from hstmap.wfc3.simulate_instrument import (
     find_filter,
     ramp_read_noise_e,
 )
-from hstmap.wfc3.simulate_psf import encircled_energy, point_spread
+from hstmap.wfc3.simulate_psf import point_spread
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -9,7 +9,8 @@ import numpy as np
 from astropy.table import Table
 
 from hstmap.errors import UsageError
-from hstmap.wfc3.simulate_instrument import DETECTOR_SIZE, PIXEL_SIZE_ARCSEC
+from hstmap.wfc3.encircled_energy import PIXEL_SIZE_ARCSEC
+from hstmap.wfc3.simulate_instrument import DETECTOR_SIZE
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hstmap.wfc3.encircled_energy import encircled_energy
 from hstmap.wfc3.simulate_galaxies import (
     GalaxyShape,
     GaussianMixture,
@@ -14,7 +15,6 @@ from hstmap.wfc3.simulate_galaxies import (
     psf_mixture,
     sersic_mixture,
 )
-from hstmap.wfc3.simulate_psf import encircled_energy
 
 # x to the west and y to the north, 0.1 arcsec a pixel.
 TO_PIXELS = np.array([[-10.0, 0.0], [0.0, 10.0]])

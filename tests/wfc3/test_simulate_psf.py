@@ -11,13 +11,13 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hstmap.wfc3.simulate_instrument import FILTERS, PIXEL_SCALE_ARCSEC
-from hstmap.wfc3.simulate_psf import (
+from hstmap.wfc3.encircled_energy import (
     aperture_fraction,
     core_fwhm_arcsec,
     encircled_energy,
-    point_spread,
 )
+from hstmap.wfc3.simulate_instrument import FILTERS, PIXEL_SCALE_ARCSEC
+from hstmap.wfc3.simulate_psf import point_spread
 
 F160W_NM = FILTERS["F160W"].photplam / 10.0
 wavelengths = st.floats(800.0, 1700.0)
@@ -85,7 +85,7 @@ def test_small_apertures_catch_what_aperture_fraction_says() -> None:
         for dx in phases
         for dy in phases
     ]
-    expected = aperture_fraction(F160W_NM, radius)[0]
+    expected = aperture_fraction(F160W_NM, radius)
     assert np.mean(sums) == pytest.approx(expected, rel=0.005)
     assert expected < encircled_energy(F160W_NM, 0.15)[0] - 0.03
 
@@ -93,7 +93,7 @@ def test_small_apertures_catch_what_aperture_fraction_says() -> None:
 @given(wavelengths)
 @settings(max_examples=4, deadline=None)
 def test_aperture_fractions_grow_with_the_circle(wavelength_nm: float) -> None:
-    fractions = aperture_fraction(wavelength_nm, np.linspace(0.1, 8.0, 40), n_fine=10)
+    fractions = [aperture_fraction(wavelength_nm, radius) for radius in (0.2, 0.6, 1.5, 4.0, 8.0)]
     assert np.all(np.diff(fractions) > 0)
     assert 0 < fractions[0] < fractions[-1] < 1
 
