@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -109,9 +110,8 @@ class Deployer:
 
     def invoke(self, name: str, event: object = None, **request: Any) -> dict[str, Any]:
         """Invoke a function, and return the answer with its payload read."""
-        answer = self.client.invoke(
-            FunctionName=name, Payload=json.dumps(event or {}).encode(), **request
-        )
+        payload = json.dumps({} if event is None else event).encode()
+        answer = self.client.invoke(FunctionName=name, Payload=payload, **request)
         text = answer["Payload"].read()
         return dict(answer) | {"Payload": json.loads(text) if text else None}
 
@@ -124,10 +124,8 @@ class Deployer:
     def remove(self) -> None:
         """Delete the functions that are still there."""
         for name in self.names:
-            try:
+            with contextlib.suppress(self.client.exceptions.ResourceNotFoundException):
                 self.client.delete_function(FunctionName=name)
-            except self.client.exceptions.ResourceNotFoundException:
-                pass
 
 
 @pytest.fixture
@@ -143,6 +141,18 @@ def deploy(
     local_aws.faults.clear()
     local_aws.wait_until_idle()
     deployer.remove()
+
+
+@pytest.fixture(scope="session")
+def deployer_for(
+    make_role: Callable[[Any], str], zip_of: Callable[[Mapping[str, str]], bytes]
+) -> Callable[[Any], Deployer]:
+    """Returns a deployer for a loopback AWS of the test's own."""
+
+    def make(aws: Any) -> Deployer:
+        return Deployer(aws.client("lambda"), make_role(aws), zip_of)
+
+    return make
 
 
 @pytest.fixture
@@ -186,39 +196,59 @@ def check_answer(operation_model: Any, response_dict: Mapping[str, Any], **_: An
 
 def check_value(shape: Any, value: Any, path: str) -> None:
     """Hold a JSON value against a shape: names, types, enumerations, patterns and ranges."""
-    if shape.type_name == "structure":
-        members = {m.serialization.get("name", n): m for n, m in shape.members.items()}
-        assert isinstance(value, dict), path
-        assert set(value) <= set(members), f"{path}: {set(value) - set(members)} is not AWS's"
-        assert set(shape.required_members) <= set(value), path
-        for name, part in value.items():
-            check_value(members[name], part, f"{path}.{name}")
-    elif shape.type_name == "list":
-        assert isinstance(value, list), path
-        for part in value:
-            check_value(shape.member, part, f"{path}[]")
-    elif shape.type_name == "map":
-        assert isinstance(value, dict), path
-        for name, part in value.items():
-            check_value(shape.key, name, f"{path} key")
-            check_value(shape.value, part, f"{path}.{name}")
-    elif shape.type_name == "string":
-        check_string(shape, value, path)
-    elif shape.type_name in ("integer", "long"):
-        assert isinstance(value, int), path
-        assert not isinstance(value, bool), path
-        assert shape.metadata.get("min", value) <= value <= shape.metadata.get("max", value), path
-    elif shape.type_name == "boolean":
-        assert isinstance(value, bool), path
-    elif shape.type_name == "timestamp":
-        assert isinstance(value, int | float), path
-    else:
-        pytest.fail(f"{path}: the checker knows no {shape.type_name}")
+    checks = {
+        "structure": check_structure,
+        "list": check_list,
+        "map": check_map,
+        "string": check_string,
+        "integer": check_integer,
+        "long": check_integer,
+        "boolean": lambda _shape, flag, where: check_type(flag, bool, where),
+        "timestamp": lambda _shape, time, where: check_type(time, (int, float), where),
+    }
+    checks[shape.type_name](shape, value, path)
+
+
+def check_type(value: Any, kind: Any, path: str) -> None:
+    """Hold the type of a JSON value; a boolean is no number."""
+    assert isinstance(value, kind), f"{path}: {value!r}"
+    assert isinstance(value, bool) == (kind is bool), f"{path}: {value!r}"
+
+
+def check_structure(shape: Any, value: Any, path: str) -> None:
+    """Hold a JSON object against its shape: no unknown member, no required one missing."""
+    members = {m.serialization.get("name", n): m for n, m in shape.members.items()}
+    check_type(value, dict, path)
+    assert set(value) <= set(members), f"{path}: {set(value) - set(members)} is not AWS's"
+    assert set(shape.required_members) <= set(value), path
+    for name, part in value.items():
+        check_value(members[name], part, f"{path}.{name}")
+
+
+def check_list(shape: Any, value: Any, path: str) -> None:
+    """Hold a JSON list against its shape."""
+    check_type(value, list, path)
+    for part in value:
+        check_value(shape.member, part, f"{path}[]")
+
+
+def check_map(shape: Any, value: Any, path: str) -> None:
+    """Hold a JSON object that is a map against its shape."""
+    check_type(value, dict, path)
+    for name, part in value.items():
+        check_value(shape.key, name, f"{path} key")
+        check_value(shape.value, part, f"{path}.{name}")
+
+
+def check_integer(shape: Any, value: Any, path: str) -> None:
+    """Hold a JSON number against its shape."""
+    check_type(value, int, path)
+    assert shape.metadata.get("min", value) <= value <= shape.metadata.get("max", value), path
 
 
 def check_string(shape: Any, value: Any, path: str) -> None:
     """Hold a JSON string against its shape."""
-    assert isinstance(value, str), path
+    check_type(value, str, path)
     assert not shape.enum or value in shape.enum, f"{path}: {value}"
     assert shape.metadata.get("min", 0) <= len(value), path
     assert len(value) <= shape.metadata.get("max", len(value)), path

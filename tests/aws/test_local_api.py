@@ -1,4 +1,4 @@
-"""The Lambda API by boto3: what is created, shown, changed, listed and deleted, and what is refused.
+"""The Lambda API by boto3: what is created, shown, changed, listed, deleted and refused.
 
 Every answer is held against AWS's service model by the client's fixture.
 """

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 
 import pytest
 
-from hstmap.aws.local.cgroups import CgroupV1, CgroupV2, Cgroups, find_cgroups
+from hstmap.aws.local.cgroups import Cgroups, CgroupV1, CgroupV2, find_cgroups
+from hstmap.aws.local.processes import own_identity
 
 
 @pytest.fixture
@@ -126,12 +126,12 @@ def real_groups():
 
 
 def test_real_groups_hold_processes_until_they_are_killed_and_removed(real_groups):
-    name = f"test-{os.getpid()}"
+    name = f"test-{own_identity()}"
     group = real_groups.make(name)
     try:
         files = " ".join(f"&& echo 0 > {path}" for path in group.join_files)
         process = subprocess.Popen(["/bin/sh", "-c", f"true {files} && exec sleep 60"])
-        while not group.join_files[0].read_text():
+        while not all(path.read_text() for path in group.join_files):
             assert process.poll() is None
         group.set_frozen(True)
         assert not group.kill(spared=process.pid)
@@ -139,5 +139,5 @@ def test_real_groups_hold_processes_until_they_are_killed_and_removed(real_group
         assert group.kill()
         assert process.wait() == -9
     finally:
-        real_groups.remove_groups(name)
+        real_groups.remove_groups([name])
     assert not any(path.parent.exists() for path in group.join_files)

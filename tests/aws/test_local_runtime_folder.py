@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hstmap.aws.local.runtime_folder import HOST_RUNTIME, make_runtime, python_home
+from hstmap.aws.local.runtime_folder import HOST_RUNTIME, lent_folders, make_runtime
 from hstmap.errors import UsageError
 
 
@@ -36,12 +36,17 @@ def test_nothing_else_of_this_environment_is_there(runtime, module):
 
 def test_it_is_this_python(runtime):
     assert run(runtime, "import sys; print(sys.version)").stdout.strip() == sys.version
-    assert HOST_RUNTIME == f"python{sys.version_info.major}.{sys.version_info.minor}"
+    assert f"python{sys.version_info.major}.{sys.version_info.minor}" == HOST_RUNTIME
 
 
-def test_its_home_is_the_installation_with_the_standard_library(runtime):
-    library = python_home(runtime) / "lib" / HOST_RUNTIME / "os.py"
-    assert library.samefile(Path(sys.base_prefix, "lib", HOST_RUNTIME, "os.py"))
+def test_what_it_needs_of_this_machine_is_named(runtime):
+    folders = [*lent_folders(runtime), Path("/usr")]
+    code = (
+        "import awslambdaric, os, simplejson as s; print(os.__file__, os.path.realpath(s.__file__))"
+    )
+    for path in run(runtime, code).stdout.split():
+        assert any(Path(path).is_relative_to(folder) for folder in folders), path
+    assert lent_folders(Path(sys.base_prefix)) == ()
 
 
 def test_a_distribution_that_is_not_installed_is_named(tmp_path):

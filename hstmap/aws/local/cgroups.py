@@ -14,8 +14,11 @@ import os
 import secrets
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
+
+from hstmap.aws.local.processes import own_identity
 
 __all__ = ["GROUP_PREFIX", "CgroupV1", "CgroupV2", "Cgroups", "find_cgroups"]
 
@@ -83,7 +86,7 @@ class Cgroup:
             self.set_frozen(False)
         give_up = time.monotonic() + _PATIENCE_S
         any_killed = False
-        while pids := [pid for pid in self._pids() if pid != spared]:
+        while pids := self.pids() - {spared}:
             any_killed = True
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
@@ -98,12 +101,14 @@ class Cgroup:
         for folder in set(self._folders.values()):
             _remove(folder)
 
-    def _pids(self) -> list[int]:
-        try:
-            text = self._read("memory", "cgroup.procs")
-        except FileNotFoundError:
-            return []
-        return [int(pid) for pid in text.split()]
+    def pids(self) -> set[int]:
+        """Return the ids of the processes in the groups."""
+        # In version 1 a process joins one group after the other.
+        pids: set[int] = set()
+        for path in self.join_files:
+            with contextlib.suppress(FileNotFoundError):
+                pids.update(int(pid) for pid in path.read_text().split())
+        return pids
 
     def _read(self, controller: str, name: str) -> str:
         return (self._folders[controller] / name).read_text()
@@ -219,7 +224,7 @@ class Cgroups:
         OSError
             Where one of that is not allowed.
         """
-        group = self.make(f"probe-{secrets.token_hex(4)}")
+        group = self.make(f"probe-{own_identity()}-{secrets.token_hex(4)}")
         try:
             group.set_memory(64 << 20)
             group.set_cpu(0.5)
@@ -227,13 +232,16 @@ class Cgroups:
         finally:
             group.remove()
 
-    def remove_groups(self, prefix: str) -> None:
-        """Kill what is left in groups whose names start so, and remove them."""
-        names = {
+    def names(self) -> set[str]:
+        """Return the names of the groups that there are, by whomever they were made."""
+        return {
             folder.name.removeprefix(GROUP_PREFIX)
             for parent in self._parents.values()
-            for folder in parent.glob(f"{GROUP_PREFIX}{prefix}*")
+            for folder in parent.glob(f"{GROUP_PREFIX}*")
         }
+
+    def remove_groups(self, names: Iterable[str]) -> None:
+        """Kill what is left in groups, and remove them."""
         for name in names:
             group = self.make(name)
             group.kill()

@@ -131,6 +131,9 @@ class Environment:
         either: set[asyncio.Future[Any]] = {answer, exited}
         await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         self.sample()
+        with contextlib.suppress(OSError):
+            # Samples miss what was freed between them.
+            self.peak_nbytes = max(self.peak_nbytes, self._limits.peak_nbytes())
         if answer.done() and self._killed_by is None:
             return Ending(answer.result().payload, is_error=answer.result().is_error)
         if exited.done() or self._killed_by is not None:

@@ -82,7 +82,8 @@ class Invoker:
             environment = self._warm(function)
             is_cold = environment is None
             if environment is None:
-                environment = await self._cold(function, invocation)
+                environment = Environment(function, self._host)
+                self._alive.add(environment)
             run = Run(environment, function, invocation, is_cold=is_cold)
             is_reusable = False
             try:
@@ -127,14 +128,6 @@ class Invoker:
         environment.set_frozen(False)
         return environment
 
-    async def _cold(self, function: Function, invocation: Invocation) -> Environment:
-        late = self._faults.fire("slow-start", function.name, invocation.request_id)
-        if late is not None:
-            await asyncio.sleep(late.delay_s)
-        environment = Environment(function, self._host)
-        self._alive.add(environment)
-        return environment
-
     async def _run_on(self, run: Run) -> Outcome:
         environment, function = run.environment, run.function
         environment.on_line = run.print_line
@@ -151,6 +144,9 @@ class Invoker:
     async def _initialise(self, run: Run, *, is_doomed: bool) -> Ending:
         """INIT, and where it fails once more as a part of the invocation, as AWS does it."""
         environment = run.environment
+        late = self._faults.fire("slow-start", run.function.name, run.request_id)
+        if late is not None:
+            await asyncio.sleep(late.delay_s)
         run.write(run.system.init_start())
         async with self._inits:
             run.clock_init()

@@ -19,6 +19,7 @@ from hstmap.aws.local.options import LocalAwsOptions
 from hstmap.aws.local.processes import (
     kill_marked,
     marked_processes,
+    peak_nbytes,
     resident_nbytes,
     signal_marked,
 )
@@ -81,6 +82,9 @@ class Limits(Protocol):
     def sample_nbytes(self) -> int:
         """Return the memory in use now, in bytes."""
 
+    def peak_nbytes(self) -> int:
+        """Return the most memory that any one of the processes ever had, in bytes."""
+
     def killed_for_memory(self) -> bool:
         """Whether a process was killed because of its memory since this was last asked."""
 
@@ -115,6 +119,10 @@ class CgroupLimits:
     def sample_nbytes(self) -> int:
         """Return the memory in use now, in bytes."""
         return self._group.anonymous_nbytes()
+
+    def peak_nbytes(self) -> int:
+        """Return the most memory that any one of the processes ever had, in bytes."""
+        return max(map(peak_nbytes, self._group.pids()), default=0)
 
     def killed_for_memory(self) -> bool:
         """Whether a process was killed because of its memory since this was last asked."""
@@ -168,6 +176,10 @@ class ProcessLimits:
             self._killed_for_memory = True
             self.kill()
         return nbytes
+
+    def peak_nbytes(self) -> int:
+        """Return the most memory that any one of the processes ever had, in bytes."""
+        return max(map(peak_nbytes, marked_processes(self._mark)), default=0)
 
     def killed_for_memory(self) -> bool:
         """Whether a process was killed because of its memory since this was last asked."""

@@ -10,7 +10,7 @@ from hstmap.aws.local.functions import Function
 from hstmap.aws.local.images import ImageProgram, image_program
 from hstmap.aws.local.isolation import FileSystem, Isolation
 from hstmap.aws.local.processes import MARK
-from hstmap.aws.local.runtime_folder import python_home
+from hstmap.aws.local.runtime_folder import lent_folders
 
 __all__ = ["Host", "Launch", "launch"]
 
@@ -115,7 +115,7 @@ def _files(function: Function, host: Host, folder: Path, working_folder: str) ->
         opt=contents.opt if contents.opt.is_dir() else folder / _EMPTY,
         lang=lang,
         tmp=folder / _TMP,
-        lent=_lent(lang),
+        lent=lent_folders(lang),
         root=contents.image if is_whole else None,
         working_folder=working_folder,
     )
@@ -160,14 +160,6 @@ def _program(function: Function) -> ImageProgram:
         return image_program(image, overrides)
     command = ("/var/lang/bin/python", "-m", "awslambdaric", configuration["Handler"])
     return ImageProgram(command, {}, "/var/task")
-
-
-def _lent(lang: Path) -> tuple[Path, ...]:
-    """Return the installation that a virtual environment needs at its own place."""
-    if not (lang / "pyvenv.cfg").is_file():
-        return ()
-    home = python_home(lang)
-    return () if home.is_relative_to("/usr") else (home,)
 
 
 def _relocate(text: str, places: Mapping[str, Path]) -> str:

@@ -134,6 +134,11 @@ class LocalAws:
         return running.services.environment(running.lambda_url)
 
     @property
+    def run_folder(self) -> Path:
+        """Where this loopback AWS keeps its files while it runs."""
+        return self._require_running().host.run_folder
+
+    @property
     def isolation(self) -> Isolation:
         """What holds execution environments in on this machine, and what does not."""
         return self._require_running().host.isolation

@@ -12,7 +12,16 @@ import signal
 import time
 from pathlib import Path
 
-__all__ = ["MARK", "kill_marked", "marked_processes", "resident_nbytes", "signal_marked"]
+__all__ = [
+    "MARK",
+    "is_alive",
+    "kill_marked",
+    "marked_processes",
+    "own_identity",
+    "peak_nbytes",
+    "resident_nbytes",
+    "signal_marked",
+]
 
 MARK = "HSTMAP_LOCAL_AWS"
 _PATIENCE_S = 10.0
@@ -86,11 +95,41 @@ def kill_marked(mark: str, spared: int | None = None) -> bool:
 
 def resident_nbytes(pid: int) -> int:
     """Return the anonymous memory of a process, in bytes; 0 where it is gone."""
+    return _memory_nbytes(pid).get("RssAnon", 0)
+
+
+def peak_nbytes(pid: int) -> int:
+    """Return the most anonymous memory that a process ever had, in bytes; 0 where it is gone."""
+    memory = _memory_nbytes(pid)
+    # The kernel keeps the peak of all resident memory; that of files hardly changes.
+    files = memory.get("RssFile", 0) + memory.get("RssShmem", 0)
+    return max(0, memory.get("VmHWM", 0) - files)
+
+
+def own_identity() -> str:
+    """Return what tells this process from all others of this machine, dead or alive."""
+    return f"{os.getpid()}-{_start_ticks(os.getpid())}"
+
+
+def is_alive(identity: str) -> bool:
+    """Whether the process of an identity lives."""
+    pid, _, ticks = identity.partition("-")
+    return pid.isdecimal() and str(_start_ticks(int(pid))) == ticks
+
+
+def _start_ticks(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The 22nd field; the second one is a name in brackets, which may hold anything.
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def _memory_nbytes(pid: int) -> dict[str, int]:
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
-        return 0
-    for line in status.splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    return 0
+        return {}
+    fields = (line.split() for line in status.splitlines() if line.endswith(" kB"))
+    return {name.rstrip(":"): int(kilobytes) * 1024 for name, kilobytes, _ in fields}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from hstmap.aws.local.cgroups import Cgroups
-from hstmap.aws.local.processes import kill_marked
+from hstmap.aws.local.processes import is_alive, kill_marked, own_identity
 
 __all__ = ["RunFolder"]
 
@@ -35,15 +35,15 @@ class RunFolder:
         self._parent = parent or Path(tempfile.gettempdir()) / f"hstmap-local-aws-{os.getuid()}"
         self._parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep()
-        token = secrets.token_hex(4)
-        unnamed = self._parent / f"new-{token}"
+        name = f"{own_identity()}-{secrets.token_hex(3)}"
+        unnamed = self._parent / f"new-{name}"
         unnamed.mkdir()
         lock = _try_lock(unnamed)
         if lock is None:
             raise FileExistsError(f"{unnamed} belongs to another process")
         self._lock: IO[bytes] = lock
         # It gets the name that others sweep only when it is locked.
-        self.path = unnamed.rename(self._parent / f"run-{token}")
+        self.path = unnamed.rename(self._parent / f"run-{name}")
 
     def remove(self) -> None:
         """Remove the folder, and whatever still runs in its name; do it once or more."""
@@ -60,12 +60,23 @@ class RunFolder:
             if lock is not None:
                 self._clean(path)
                 lock.close()
+        if self._cgroups is not None:
+            # Those of runs whose folders were elsewhere, or are gone.
+            names = {name for name in self._cgroups.names() if not is_alive(_owner(name))}
+            self._cgroups.remove_groups(names)
 
     def _clean(self, path: Path) -> None:
-        kill_marked(f"{path}/")
+        # Control groups first: what is frozen in them cannot be killed.
         if self._cgroups is not None:
-            self._cgroups.remove_groups(f"{path.name}-")
+            names = {n for n in self._cgroups.names() if n.startswith(f"{path.name}-")}
+            self._cgroups.remove_groups(names)
+        kill_marked(f"{path}/")
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _owner(group: str) -> str:
+    """Return the identity in the name of a control group, ``run-<identity>-...``."""
+    return "-".join(group.split("-")[1:3])
 
 
 def _try_lock(path: Path) -> IO[bytes] | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -14,7 +12,7 @@ from packaging.requirements import Requirement
 
 from hstmap.errors import UsageError
 
-__all__ = ["HOST_RUNTIME", "make_runtime", "python_home"]
+__all__ = ["HOST_RUNTIME", "lent_folders", "make_runtime"]
 
 HOST_RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -22,9 +20,8 @@ HOST_RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 def make_runtime(folder: Path, distributions: Iterable[str]) -> Path:
     """Make a virtual environment of this interpreter with a few installed distributions.
 
-    The distributions are copied from the running environment with what they need, so that
-    no network is used, and a package that forgot one of its own dependencies fails here as
-    it would on AWS.
+    The distributions are links to the running environment's own, with what they need: no
+    network is used, and a package that forgot one of its dependencies fails as on AWS.
 
     Parameters
     ----------
@@ -50,28 +47,33 @@ def make_runtime(folder: Path, distributions: Iterable[str]) -> Path:
     )
     site_packages = folder / "lib" / HOST_RUNTIME / "site-packages"
     for distribution in _closure(distributions):
-        _copy(distribution, site_packages)
+        _link(distribution, site_packages)
     return folder
 
 
-def python_home(runtime: Path) -> Path:
-    """Return the installation that a virtual environment stands on.
+def lent_folders(runtime: Path) -> tuple[Path, ...]:
+    """Return the folders of this machine without which a runtime does not work.
 
     Parameters
     ----------
     runtime : Path
-        The virtual environment.
+        A virtual environment, or an installation that needs nothing else.
 
     Returns
     -------
-    Path
-        The installation's prefix, which holds the standard library.
+    tuple of Path
+        The installation that it stands on, and those that its site-packages link to.
     """
-    for line in (runtime / "pyvenv.cfg").read_text().splitlines():
+    folders = set()
+    config = runtime / "pyvenv.cfg"
+    for line in config.read_text().splitlines() if config.is_file() else []:
         name, _, value = line.partition("=")
         if name.strip() == "home":
-            return Path(value.strip()).parent
-    raise UsageError(f"{runtime} is no virtual environment: its pyvenv.cfg names no home")
+            folders.add(Path(value.strip()).parent)
+    for link in runtime.glob("lib/python*/site-packages/*"):
+        if link.is_symlink():
+            folders.add(link.readlink().parent)
+    return tuple(folder for folder in sorted(folders) if not folder.is_relative_to("/usr"))
 
 
 def _closure(names: Iterable[str]) -> list[importlib.metadata.Distribution]:
@@ -96,24 +98,11 @@ def _closure(names: Iterable[str]) -> list[importlib.metadata.Distribution]:
     return list(found.values())
 
 
-def _copy(distribution: importlib.metadata.Distribution, site_packages: Path) -> None:
-    made: set[Path] = set()
-    for file in distribution.files or []:
-        # Scripts lie outside of site-packages; a function has no use for them.
-        if ".." in file.parts:
-            continue
-        source = Path(str(file.locate()))
-        target = site_packages / str(file)
-        if target.parent not in made:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            made.add(target.parent)
-        if source.is_file():
-            _link_or_copy(source, target)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        # Another file system, or one without hard links.
-        shutil.copy2(source, target)
+def _link(distribution: importlib.metadata.Distribution, site_packages: Path) -> None:
+    """Link the modules and packages of a distribution, and what is said of it."""
+    # Scripts lie outside of site-packages, and a function has no use for them.
+    for name in {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}:
+        source = Path(str(distribution.locate_file(name)))
+        target = site_packages / name
+        if not target.exists():  # distributions may share a namespace
+            target.symlink_to(source)

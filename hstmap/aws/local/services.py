@@ -176,7 +176,7 @@ class Services:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=self._clean_environment(),
+                env={**self._clean_environment(), **_CREDENTIALS},
                 start_new_session=True,
             )
         line = _first_line(self._moto)
@@ -219,7 +219,7 @@ class Services:
 
     def _clean_environment(self) -> Mapping[str, str]:
         kept = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "MOTO_"))}
-        return {**kept, **_CREDENTIALS, MARK: str(self._folder)}
+        return {**kept, MARK: str(self._folder)}
 
 
 def _first_line(process: subprocess.Popen[bytes]) -> bytes:

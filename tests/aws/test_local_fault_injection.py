@@ -1,0 +1,117 @@
+"""Scripted faults on a running loopback AWS: what the client sees of each, and what is reported."""
+
+from __future__ import annotations
+
+import pytest
+from botocore.exceptions import ClientError
+
+from hstmap.aws.local import Fault
+
+STEPS = """
+import time
+def handler(event, context):
+    for step in range(event["n_steps"]):
+        print("step", step)
+        time.sleep(0.05)
+    return "done"
+"""
+
+
+def test_a_throttled_call_is_a_429_and_the_next_one_works(local_aws, deploy, runs_of):
+    name = deploy(STEPS)
+    local_aws.faults.add(Fault("throttle", function=name, n_times=2))
+    for kind in ("RequestResponse", "Event"):
+        with pytest.raises(ClientError) as caught:
+            deploy.invoke(name, {"n_steps": 0}, InvocationType=kind)
+        assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 429
+        assert caught.value.response["Reason"] == "ConcurrentInvocationLimitExceeded"
+    assert deploy.invoke(name, {"n_steps": 0})["Payload"] == "done"
+    assert len(runs_of(name)) == 1
+
+
+def test_boto3s_own_retries_overcome_throttling(local_aws, deploy):
+    from botocore.config import Config
+
+    name = deploy(STEPS)
+    local_aws.faults.add(Fault("throttle", function=name, n_times=2))
+    import boto3
+
+    patient = boto3.Session().client(
+        "lambda",
+        endpoint_url=local_aws.environment["AWS_ENDPOINT_URL_LAMBDA"],
+        region_name="us-east-1",
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+        config=Config(proxies={}, retries={"mode": "standard", "max_attempts": 4}),
+    )
+    answer = patient.invoke(FunctionName=name, Payload=b'{"n_steps": 0}')
+    assert answer["ResponseMetadata"]["RetryAttempts"] == 2
+
+
+def test_an_environment_killed_before_init_is_an_error_of_the_invocation(
+    local_aws, deploy, runs_of
+):
+    name = deploy(STEPS)
+    local_aws.faults.add(Fault("kill-before-init", function=name))
+    answer = deploy.invoke(name, {"n_steps": 0})
+    assert answer["Payload"]["errorType"] == "Runtime.ExitError"
+    assert "signal: killed" in answer["Payload"]["errorMessage"]
+    assert deploy.invoke(name, {"n_steps": 0})["Payload"] == "done"
+    assert [(run.is_cold, run.report.status) for run in runs_of(name)] == [
+        (True, "error"),
+        (True, "success"),
+    ]
+
+
+def test_an_event_killed_before_init_is_retried(local_aws, deploy, runs_of):
+    name = deploy(STEPS)
+    local_aws.faults.add(Fault("kill-before-init", function=name, n_times=2))
+    deploy.send(name, {"n_steps": 0})
+    local_aws.wait_until_idle()
+    assert [run.is_error for run in runs_of(name)] == [True, True, False]
+
+
+def test_an_environment_is_killed_at_a_line_of_its_log(local_aws, deploy):
+    import base64
+
+    name = deploy(STEPS)
+    local_aws.faults.add(Fault("kill-midway", function=name, at_log="step 3"))
+    answer = deploy.invoke(name, {"n_steps": 200}, LogType="Tail")
+    assert answer["Payload"]["errorType"] == "Runtime.ExitError"
+    tail = base64.b64decode(answer["LogResult"]).decode()
+    assert "step 3\n" in tail
+    assert "step 100\n" not in tail
+
+
+def test_an_environment_is_killed_after_a_time(local_aws, deploy, runs_of):
+    name = deploy(STEPS)
+    local_aws.faults.add(Fault("kill-midway", function=name, delay_s=0.3))
+    answer = deploy.invoke(name, {"n_steps": 300})
+    assert answer["Payload"]["errorType"] == "Runtime.ExitError"
+    (run,) = runs_of(name)
+    assert 300 <= run.report.duration_ms < 300 * 50
+
+
+def test_an_answer_that_is_lost_leaves_its_work_done(local_aws, deploy, runs_of):
+    source = (
+        "import boto3\n"
+        "def handler(event, context):\n"
+        "    boto3.client('s3').create_bucket(Bucket=event)\n"
+    )
+    name = deploy(source, MemorySize=1769)
+    local_aws.faults.add(Fault("kill-at-response", function=name))
+    bucket = f"made-by-{name}"
+    answer = deploy.invoke(name, bucket)
+    assert answer["FunctionError"] == "Unhandled"
+    assert answer["Payload"]["errorType"] == "Runtime.ExitError"
+    local_aws.client("s3").head_bucket(Bucket=bucket)
+    assert [run.report.status for run in runs_of(name)] == ["error"]
+
+
+def test_a_slow_start_is_waited_for_and_not_billed(local_aws, deploy, runs_of):
+    name = deploy(STEPS)
+    local_aws.faults.add(Fault("slow-start", function=name, delay_s=1.0))
+    deploy.invoke(name, {"n_steps": 0})
+    deploy.invoke(name, {"n_steps": 0})
+    cold, _ = runs_of(name)
+    assert cold.ended_s - cold.started_s - cold.report.billed_duration_ms / 1000 >= 0.9
