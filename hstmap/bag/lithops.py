@@ -105,7 +105,7 @@ def _with_backend(config: Mapping[str, Any] | None) -> dict[str, Any]:
 # -- Lithops' surroundings -----------------------------------------------------------------------
 
 
-def _import_lithops() -> Any:
+def import_lithops() -> Any:
     """Import Lithops so that its files are apart from those of all other programs.
 
     Lithops keeps its jobs, and a copy of itself that it replaces whenever it starts, in the folder
@@ -140,7 +140,7 @@ class _NoMonitor:
 
 def _make_executor(config: Mapping[str, Any]) -> Any:
     with _MAKING:
-        executor = _import_lithops().FunctionExecutor(config=config, log_level=None)
+        executor = import_lithops().FunctionExecutor(config=config, log_level=None)
     executor.job_monitor = executor.invoker.job_monitor = _NoMonitor()
     return executor
 

@@ -210,8 +210,8 @@ class PilotTransport:
             raise EngineError(f"no worker could be started: {failure}")
         elif waited_s > self._options.start_timeout_s:
             raise EngineError(
-                f"no worker came up within {waited_s:.0f} s (start_timeout_s): the machine may be "
-                "overloaded; give more time, or fewer workers"
+                f"no worker came up within start_timeout_s={self._options.start_timeout_s:g}: the "
+                "machine may be overloaded; give more time, or fewer workers"
             )
 
     def _hear(self, worker: _Worker) -> None:

@@ -53,6 +53,7 @@ class LocalPool:
         self._start_error: str | None = None
         self._executor: Any = None
         self._futures: list[Any] = []
+        self._n_started = 0
         self._pid = os.getpid()
 
     @property
@@ -67,7 +68,9 @@ class LocalPool:
 
     def start(self) -> None:
         """Start the workers; does not wait for them."""
-        atexit.register(self.close)
+        if not self._n_started:
+            atexit.register(self.close)
+        self._n_started += 1
         # In a thread, because importing Lithops takes a while; in a daemon thread, because
         # Lithops' job manager inherits that, and would else keep this process from ending.
         self._starting = threading.Thread(target=self._start, daemon=True)
@@ -93,7 +96,7 @@ class LocalPool:
         if self._start_error is not None:
             return self._start_error
         runners = list(self._executor.compute_handler.env.jobs.values())
-        if not runners or any(runner.poll() is None for runner in runners):
+        if len(runners) < self._n_started or any(runner.poll() is None for runner in runners):
             return None
         return (
             f"Lithops' runner ended with exit status {runners[-1].returncode}. {self._log_tail()}"

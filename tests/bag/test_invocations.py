@@ -1,0 +1,235 @@
+"""What becomes of invocations that are never heard of, or whose storage stumbles."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Iterable, Sequence
+
+import pytest
+
+from hstmap.bag.engine import EngineOptions, RemoteError, Stage
+from hstmap.bag.invocations import InvocationTransport, Letter, Ticket
+from hstmap.bag.transport import Call, CallEnded, CallStarted
+from hstmap.bag.wire import Program, perform
+from hstmap.errors import EngineError
+
+LONGEST_CALL_S = 900.0
+
+
+class FakeMailbox:
+    """Keeps invocations until a test decides what becomes of them."""
+
+    n_slots = 3
+    longest_call_s = LONGEST_CALL_S
+    poll_interval_s = 2.0
+    shared_path = True
+
+    def __init__(self) -> None:
+        self.sent: dict[Ticket, tuple[bytes, bytes]] = {}
+        self.started: set[Ticket] = set()
+        self.ended: set[Ticket] = set()
+        self.cancelled: list[Ticket] = []
+        self.letters: dict[Ticket, Letter] = {}
+        self.n_broken_looks = 0
+        self.n_broken_fetches = 0
+        self.send_error: Exception | None = None
+        self.closed = False
+
+    def open(self) -> None:
+        self.started.clear()
+        self.ended.clear()
+
+    def send(self, program: bytes, payloads: Sequence[bytes]) -> Sequence[Ticket]:
+        if self.send_error is not None:
+            raise self.send_error
+        tickets = [("executor", "job", str(len(self.sent) + n)) for n in range(len(payloads))]
+        self.sent |= dict(zip(tickets, ((program, p) for p in payloads), strict=True))
+        return tickets
+
+    def look(self) -> tuple[set[Ticket], set[Ticket]]:
+        if self.n_broken_looks:
+            self.n_broken_looks -= 1
+            raise ConnectionError("the store stumbles")
+        return self.started, self.ended
+
+    def fetch(self, ticket: Ticket) -> Letter:
+        if self.n_broken_fetches:
+            self.n_broken_fetches -= 1
+            raise ValueError("half a status")
+        return self.letters[ticket]
+
+    def cancel(self, tickets: Iterable[Ticket]) -> None:
+        self.cancelled += tickets
+
+    def close(self) -> None:
+        self.closed = True
+
+    def do(self, ticket: Ticket) -> None:
+        """Make the attempt, as a worker would."""
+        program, payload = self.sent[ticket]
+        self.letters[ticket] = Letter(perform(Program(program), payload), cold=True)
+        self.ended.add(ticket)
+
+
+class World:
+    """A transport on a fake mailbox, in which time passes by sleeping only."""
+
+    def __init__(self, start_timeout_s: float = 30.0) -> None:
+        self.now = 0.0
+        self.mailbox = FakeMailbox()
+        self.transport = InvocationTransport(
+            self.mailbox,
+            EngineOptions(start_timeout_s=start_timeout_s),
+            clock=lambda: self.now,
+            sleep=self.sleep,
+        )
+        self.transport.begin(Stage("test", abs, []))
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.now += seconds
+
+    def send(self, *payloads: object) -> list[Ticket]:
+        first = len(self.mailbox.sent)
+        self.transport.submit([Call(first + n, payload) for n, payload in enumerate(payloads)])
+        return list(self.mailbox.sent)[first:]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_value_is_reported_with_its_start(world: World) -> None:
+    (ticket,) = world.send(-3)
+    assert world.transport.n_free == 2
+    world.mailbox.do(ticket)
+    started, ended = world.transport.poll(60)
+    assert isinstance(started, CallStarted)
+    assert isinstance(ended, CallEnded)
+    assert (ended.status, ended.value) == ("ok", 3)
+    assert ended.worker is not None
+    assert ended.worker.cold
+    assert world.transport.n_free == 3
+
+
+def test_waiting_ends_with_the_time_out(world: World) -> None:
+    world.send(1)
+    assert world.transport.poll(5) == []
+    assert world.now == 5
+    assert world.transport.poll(0) == []
+    assert world.now == 5
+
+
+def test_a_call_that_never_starts_is_lost(world: World) -> None:
+    world.send(1)
+    (report,) = world.transport.poll(None)
+    assert isinstance(report, CallEnded)
+    assert report.status == "lost"
+    assert report.error is not None
+    assert report.error.retryable
+    assert "did not start within 30 s" in report.error.message
+    assert 30 < world.now <= 32
+    assert world.transport.n_free == 3
+
+
+def test_a_call_that_starts_late_is_not_lost_for_running_long(world: World) -> None:
+    (ticket,) = world.send(-1)
+    assert world.transport.poll(29) == []
+    world.mailbox.started.add(ticket)
+    assert [type(report) for report in world.transport.poll(1)] == [CallStarted]
+    assert world.transport.poll(800) == []
+    world.mailbox.do(ticket)
+    assert [report.status for report in world.transport.poll(1)] == ["ok"]  # type: ignore[union-attr]
+
+
+def test_a_call_that_dies_in_silence_is_lost_at_last(world: World) -> None:
+    (ticket,) = world.send(1)
+    world.mailbox.started.add(ticket)
+    world.transport.poll(0)
+    (report,) = world.transport.poll(None)
+    assert isinstance(report, CallEnded)
+    assert report.status == "lost"
+    assert LONGEST_CALL_S < world.now <= LONGEST_CALL_S + 60
+    assert world.mailbox.cancelled == [ticket]
+
+
+def test_storage_may_stumble(world: World) -> None:
+    (ticket,) = world.send(-1)
+    world.mailbox.do(ticket)
+    world.mailbox.n_broken_looks = 4
+    world.mailbox.n_broken_fetches = 4
+    _, ended = [report for _ in range(2) for report in world.transport.poll(60)]
+    assert isinstance(ended, CallEnded)
+    assert ended.value == 1
+
+
+def test_storage_that_is_gone_ends_the_run(world: World) -> None:
+    world.send(1)
+    world.mailbox.n_broken_looks = 5
+    with pytest.raises(EngineError, match=r"cannot be read \(5 times in a row\).*stumbles"):
+        world.transport.poll(60)
+
+
+def test_a_result_that_cannot_be_read_is_a_lost_call(world: World) -> None:
+    (ticket,) = world.send(1)
+    world.mailbox.do(ticket)
+    world.mailbox.n_broken_fetches = 99
+    reports = [report for _ in range(2) for report in world.transport.poll(60)]
+    assert isinstance(reports[-1], CallEnded)
+    assert reports[-1].status == "lost"
+    assert reports[-1].error is not None
+    assert "half a status" in reports[-1].error.message
+
+
+def test_a_backend_that_takes_nothing_ends_the_run(world: World) -> None:
+    world.mailbox.send_error = OSError("no such function")
+    with pytest.raises(EngineError, match="no such function"):
+        world.send(1)
+
+
+@pytest.mark.parametrize("timed_out", [True, False])
+def test_what_the_backend_says_of_a_failure_is_kept(world: World, timed_out: bool) -> None:
+    (ticket,) = world.send(1)
+    error = RemoteError("WorkerLost", "out of memory", retryable=True)
+    world.mailbox.letters[ticket] = Letter(None, timed_out=timed_out, error=error)
+    world.mailbox.ended.add(ticket)
+    _, ended = world.transport.poll(60)
+    assert isinstance(ended, CallEnded)
+    assert ended.status == ("timeout" if timed_out else "lost")
+    assert ended.error == error
+
+
+def test_killed_calls_are_cancelled_and_forgotten(world: World) -> None:
+    first, second = world.send(1, -2)
+    world.transport.kill([0])
+    assert world.mailbox.cancelled == [first]
+    assert world.transport.n_free == 2
+    world.mailbox.do(first)
+    world.mailbox.do(second)
+    _, ended = world.transport.poll(60)
+    assert isinstance(ended, CallEnded)
+    assert ended.value == 2
+    assert world.transport.poll(60) == []
+
+
+def test_what_cannot_be_pickled_is_not_sent(world: World) -> None:
+    world.send(threading.Lock(), -1)
+    assert len(world.mailbox.sent) == 1
+    (report,) = world.transport.poll(0)
+    assert isinstance(report, CallEnded)
+    assert report.status == "unpicklable"
+
+
+def test_closing_clears_the_mailbox(world: World) -> None:
+    world.send(1)
+    world.transport.close()
+    assert world.mailbox.closed
+    assert world.transport.n_free == 3
+
+
+def test_letters_can_be_pickled(world: World) -> None:
+    (ticket,) = world.send(-1)
+    world.mailbox.do(ticket)
+    assert pickle.loads(pickle.dumps(world.mailbox.letters[ticket])).reply.status == "ok"
