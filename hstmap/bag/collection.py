@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from hstmap.bag.engine import Engine
-from hstmap.bag.execute import Execution, OnError, execution_spill
+from hstmap.bag.execute import Execution, OnError
 from hstmap.bag.graph import Node, Source, topological
 from hstmap.bag.names import unique_name
 from hstmap.bag.plan import Plan, Pricing, make_plan
@@ -157,7 +157,7 @@ class Collection:
         """
         options = ComputeOptions(engine, on_error, retries, timeout_s, spill_url)
         with open_session(options) as session:
-            spill = execution_spill(session.engine, session.spill_url)
+            spill = session.new_spill()
             lease = Lease(spill)
             plan = make_plan([self._node])
             execution = Execution(plan, session.engine, session.on_error, spill)
@@ -287,7 +287,7 @@ def _replaced(thing: Any, results: Iterator[Any]) -> Any:
 
 def _compute_all(collections: list[Collection], options: ComputeOptions) -> list[Any]:
     with open_session(options) as session:
-        spill = execution_spill(session.engine, session.spill_url)
+        spill = session.new_spill()
         plan = make_plan([collection._node for collection in collections])
         execution = Execution(plan, session.engine, session.on_error, spill)
         try:
@@ -312,7 +312,7 @@ def stream(collection: Collection) -> Iterator[Any]:
             yield load(node.operation.partition(partition))
         return
     with open_session(ComputeOptions()) as session:
-        spill = execution_spill(session.engine, session.spill_url)
+        spill = session.new_spill()
         plan = make_plan([node])
         execution = Execution(plan, session.engine, session.on_error, spill)
         try:

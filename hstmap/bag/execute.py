@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hstmap.bag.engine import Attempt, Engine, InProcessEngine, RemoteError, Stage, Task
+from hstmap.bag.engine import Attempt, Engine, RemoteError, Stage, Task
 from hstmap.bag.failures import Collecting, Place, lost_partition, raise_original
 from hstmap.bag.graph import Node, Source
 from hstmap.bag.plan import Fused, Plan, PlannedStage
 from hstmap.bag.program import InputKey, StageFunction, TaskInput
 from hstmap.bag.values import Direct, Spill, Value, fetch_all
-from hstmap.storage import StorageOptions, join_url
 
-__all__ = ["Execution", "OnError", "execution_spill"]
+__all__ = ["Execution", "OnError", "attempts_of"]
 
 OnError = Literal["raise", "collect"]
 
 _Results = dict[tuple[Node, int], list[Value]]
 
 
-def execution_spill(
-    engine: Engine, url: str | None, options: StorageOptions | None = None
-) -> Spill:
-    """Return how the results of one computation come back, and a place of its own for them.
-
-    Parameters
-    ----------
-    engine : Engine
-    url : str, optional
-        Folder or ``s3://`` prefix that computations share; None: nothing is stored.
-    options : StorageOptions, optional
-    """
-    own = None if url is None else join_url(url, f"bag-{uuid.uuid4().hex}")
-    return Spill(own, options, is_pickled=not isinstance(engine, InProcessEngine))
+@contextlib.contextmanager
+def attempts_of(engine: Engine, stage: Stage) -> Iterator[Iterator[Attempt]]:
+    """Run a stage for a ``with`` block; calls that are under way at its end are ended."""
+    attempts = engine.run(stage)
+    try:
+        yield attempts
+    finally:
+        close = getattr(attempts, "close", None)
+        if close is not None:
+            close()
 
 
 @dataclass(frozen=True)
@@ -115,13 +110,10 @@ class Execution:
         programs = tuple(fused.program for fused in stage.parts)
         function = StageFunction(programs, tuple(shared), self._collecting, self._spill)
         name = f"{stage.level}: {stage.name}"
-        attempts = self._engine.run(Stage(name, function, tasks))
-        try:
+        with attempts_of(self._engine, Stage(name, function, tasks)) as attempts:
             for attempt in attempts:
                 if attempt.final:
                     self._take(attempt, submitted[attempt.task_key])
-        finally:
-            _close(attempts)  # ends the calls that are under way
 
     def values(self, target: Node) -> list[Value]:
         """Return the results of a target, one value for each partition."""
@@ -184,9 +176,3 @@ def _last_use(plan: Plan) -> dict[Node, float]:
     for target in plan.targets:
         last_use[target] = float("inf")
     return last_use
-
-
-def _close(attempts: Iterator[Attempt]) -> None:
-    close = getattr(attempts, "close", None)
-    if close is not None:
-        close()

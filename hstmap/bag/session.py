@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import uuid
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 from hstmap.bag.engine import Engine, EngineOptions, InProcessEngine, make_engine
 from hstmap.bag.execute import OnError
+from hstmap.bag.values import INLINE_NBYTES, Spill
 from hstmap.errors import UsageError
+from hstmap.storage import join_url
 
 __all__ = ["ComputeOptions", "Session", "current_session", "open_session", "use_engine"]
 
@@ -27,11 +30,22 @@ class Session:
     on_error : {"raise", "collect"}
     spill_url : str, optional
         Folder or ``s3://`` prefix for what is too large to come back inline. None: everything does.
+    inline_nbytes : int
+        What is too large, bytes pickled.
     """
 
     engine: Engine
     on_error: OnError
     spill_url: str | None
+    inline_nbytes: int = INLINE_NBYTES
+
+    def new_spill(self) -> Spill:
+        """Return how the results of one computation come back, and a place of its own for them."""
+        own = None
+        if self.spill_url is not None:
+            own = join_url(self.spill_url, f"bag-{uuid.uuid4().hex}")
+        is_pickled = not isinstance(self.engine, InProcessEngine)
+        return Spill(own, None, self.inline_nbytes, is_pickled)
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,7 @@ def use_engine(
     *,
     on_error: OnError | None = None,
     spill_url: str | None = None,
+    inline_nbytes: int = INLINE_NBYTES,
 ) -> Iterator[Engine]:
     """Compute on an engine in a ``with`` block.
 
@@ -85,6 +100,8 @@ def use_engine(
     spill_url : str, optional
         Folder or ``s3://`` prefix where results go that are too large to come back inline. By
         default that of the engine, if it has one; else everything comes back inline.
+    inline_nbytes : int
+        What is too large, bytes pickled (default 16 KiB).
 
     Yields
     ------
@@ -103,7 +120,8 @@ def use_engine(
     10
     """
     compute = ComputeOptions(engine, on_error, spill_url=spill_url)
-    with _session(compute, options) as session:
+    with _session(compute, options) as opened:
+        session = dataclasses.replace(opened, inline_nbytes=inline_nbytes)
         token = _current.set(session)
         try:
             yield session.engine
@@ -127,10 +145,10 @@ def open_session(options: ComputeOptions) -> Iterator[Session]:
             yield session
         return
     _refuse_engine_options(options)
-    yield Session(
-        around.engine,
-        options.on_error or around.on_error,
-        options.spill_url or around.spill_url,
+    yield dataclasses.replace(
+        around,
+        on_error=options.on_error or around.on_error,
+        spill_url=options.spill_url or around.spill_url,
     )
 
 
