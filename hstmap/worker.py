@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hstmap.batch import (
     Batch,
@@ -37,10 +37,13 @@ from hstmap.storage import RequestCounts, StorageOptions, Store, open_store, spl
 from hstmap.wfc3.catalog import concatenate, fits_catalog, parquet_part
 from hstmap.wfc3.detect import Detection, extract, subtract_background
 from hstmap.wfc3.image import Image, first_nbytes, read_image
-from hstmap.wfc3.measure import Sources, depth_5sigma, measure
+from hstmap.wfc3.measure import Sources, measure
+from hstmap.wfc3.noise import EmptyApertures, measure_empty_apertures
+from hstmap.wfc3.photometry import aperture_shares
 from hstmap.wfc3.schema import TIMED_STEPS
+from hstmap.wfc3.wcs import footprint
 
-__all__ = ["measure_image", "run_batch"]
+__all__ = ["Measured", "measure_image", "run_batch"]
 
 #: Images that are fetched ahead: at 75 MB/s a connection two of them arrive in the time that
 #: one is measured.
@@ -129,12 +132,29 @@ def _fetched_ahead(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+class Measured(NamedTuple):
+    """An image, what was found on it, and what was measured.
+
+    Attributes
+    ----------
+    image : Image
+    detection : Detection
+    sources : dict of str to numpy.ndarray
+    empty : EmptyApertures
+    """
+
+    image: Image
+    detection: Detection
+    sources: Sources
+    empty: EmptyApertures
+
+
 def measure_image(
     fetched: tuple[RangedFile, RangedFile | None],
     name: str,
     parameters: RunParameters,
     stopwatch: _Stopwatch | None = None,
-) -> tuple[Image, Detection, Sources]:
+) -> Measured:
     """Read, detect and measure one image.
 
     Parameters
@@ -149,7 +169,7 @@ def measure_image(
 
     Returns
     -------
-    Image, Detection, dict of str to numpy.ndarray
+    Measured
 
     Raises
     ------
@@ -166,17 +186,20 @@ def measure_image(
         detection = extract(flat, parameters.detection)
     with watch.step("measure"):
         sources = measure(image, detection, parameters.measure)
-    return image, detection, sources
+        empty = measure_empty_apertures(image.info, detection)
+    return Measured(image, detection, sources, empty)
 
 
-def _facts(image: Image, detection: Detection, n_sources: int) -> dict[str, Any]:
+def _facts(measured: Measured) -> dict[str, Any]:
     """Collect what the row of an image says of it."""
+    image, detection, sources, empty = measured
     info = image.info
+    share_1, share_2 = aperture_shares(info)
     notes = [*info.notes]
     if detection.relaxed:
         notes.append(f"extracted with {detection.relaxed}")
     return {
-        "n_sources": n_sources,
+        "n_sources": len(sources["number"]),
         "product": info.product,
         "filter": info.filter,
         "target": info.target,
@@ -194,11 +217,25 @@ def _facts(image: Image, detection: Detection, n_sources: int) -> dict[str, Any]
         "background_rms": detection.background_rms,
         "error_scale": detection.error_scale,
         "zero_point": info.zero_point_ab,
-        "depth_5sigma": depth_5sigma(info, detection),
+        "depth_5sigma": empty.depth_5sigma,
+        "noise_ratio": empty.noise_ratio,
+        "err_kind": info.err_kind,
+        "aperture_share_1": share_1,
+        "aperture_share_2": share_2,
+        "n_saturated": info.n_saturated,
+        "footprint": _footprint(image),
         "wcs_name": info.wcs_name,
         "cal_ver": info.cal_ver,
         "notes": "; ".join(notes),
     }
+
+
+def _footprint(image: Image) -> str:
+    """Write an image's outline as ObsCore's s_region does: five corners, the last the first."""
+    if image.wcs is None:
+        return ""
+    corners = footprint(image.wcs, image.info.nx, image.info.ny)
+    return "POLYGON ICRS " + " ".join(f"{value:.7f}" for value in corners[:-1].ravel())
 
 
 def _provenance(row: dict[str, Any], batch: Batch) -> list[tuple[str, str | int | float, str]]:
@@ -270,13 +307,11 @@ def _do_image(
     try:
         if fetched.file is None:
             raise fetched.error or StorageError(image.url, "it was not fetched")
-        measured, detection, sources = measure_image(
+        measured = measure_image(
             (fetched.file, fetched.weights), image.url, batch.parameters, watch
         )
-        n_sources = len(sources["number"])
-        row = image_row(
-            image, "ok" if n_sources else "empty", **_facts(measured, detection, n_sources)
-        )
+        sources = measured.sources
+        row = image_row(image, "ok" if len(sources["number"]) else "empty", **_facts(measured))
     # The worker's boundary: whatever one image does must not stop the others.
     except Exception as error:  # noqa: BLE001
         sources = None

@@ -2,60 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import sep
 
-from hstmap.errors import UsageError
-from hstmap.wfc3.schema import APERTURE_RADII_ARCSEC, SOURCE_COLUMNS
+from hstmap.wfc3.photometry import (
+    KronFluxes,
+    MeasureParameters,
+    aperture_radii,
+    aperture_shares,
+    circle_fluxes,
+    kron_fluxes,
+    magnitudes,
+    poisson_gain,
+)
+from hstmap.wfc3.pixel_area import pixel_area
+from hstmap.wfc3.schema import POINT_LIKE_MAG, POINT_LIKE_SIGMA, SOURCE_COLUMNS
 
 if TYPE_CHECKING:
     from hstmap.wfc3.detect import Detection
     from hstmap.wfc3.image import Image, ImageInfo
 
-__all__ = ["MeasureParameters", "Sources", "depth_5sigma", "empty_sources", "magnitudes", "measure"]
+__all__ = ["MeasureParameters", "Sources", "empty_sources", "measure"]
 
 Sources = dict[str, np.ndarray]
 
-#: SExtractor integrates the Kron radius over this many isophotal radii (its manual, "FLUX_AUTO").
-_KRON_ISOPHOTAL_RADII: Final = 6.0
-#: Samples a pixel and axis where an aperture's edge cuts it, as in SExtractor.
-_SUBPIXELS: Final = 5
-#: Magnitudes a relative error of flux: 2.5 / ln 10.
 _POGSON: Final = 2.5 / np.log(10.0)
-#: Of the flags of the Kron radius itself: all masked, not positive. That some pixel of its large
-#: ellipse is masked or outside says nothing of the flux, whose own ellipse has its own flags.
-_KRON_FLAGS: Final = 64 | 128
-#: The data quality bits looked at reach this far from a source, arcsec.
-_DQ_RADIUS_ARCSEC: Final = APERTURE_RADII_ARCSEC[1]
-#: Kept of an image without a WCS: the scale of WFC3/IR (Instrument Handbook, 7.1), arcsec a pixel.
-_NOMINAL_PIXEL_SCALE: Final = 0.128
-#: A circle smaller than this, in pixels, holds less than one pixel.
-_LEAST_RADIUS: Final = 0.5
-
-
-@dataclass(frozen=True)
-class MeasureParameters:
-    """How sources are measured.
-
-    Attributes
-    ----------
-    kron_factor : float
-        The Kron ellipse is this many Kron radii large.
-    min_kron_radius : float
-        Least size of that ellipse, in units of a and b; where the Kron ellipse is smaller, a
-        circle of this many ``sqrt(a b)`` takes its place, as SExtractor's PHOT_AUTOPARAMS do.
-    """
-
-    kron_factor: float = 2.5
-    min_kron_radius: float = 3.5
-
-    def __post_init__(self) -> None:
-        for name in ("kron_factor", "min_kron_radius"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} is {getattr(self, name)!r}; it must be more than 0")
+_SATURATED_BIT: Final = 256
+_UPPER_LIMIT_FLAG: Final = 256
+_SATURATED_FLAG: Final = 512
+#: Products that no drizzling has brought to pixels of one area.
+_DISTORTED: Final = frozenset({"flt", "ima"})
 
 
 def empty_sources() -> Sources:
@@ -71,67 +48,178 @@ def empty_sources() -> Sources:
     }
 
 
-def magnitudes(
-    flux: np.ndarray, flux_err: np.ndarray, zero_point: float | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Turn fluxes into AB magnitudes.
+def measure(image: Image, detection: Detection, parameters: MeasureParameters) -> Sources:
+    """Measure the sources of an image.
 
     Parameters
     ----------
-    flux, flux_err : numpy.ndarray
-        electron/s, of one shape.
-    zero_point : float or None
-        AB magnitude of 1 electron/s.
+    image : Image
+        The image that they were found on, for its WCS, zero point and data quality.
+    detection : Detection
+        With its objects.
+    parameters : MeasureParameters
+        How to measure.
 
     Returns
     -------
-    mag, mag_err : numpy.ndarray
-        float32, the error to first order in ``flux_err / flux``; NaN where the flux is not
-        positive, and everywhere without a zero point.
+    dict of str to numpy.ndarray
+        The columns of `~hstmap.wfc3.schema.SOURCE_COLUMNS`, in their order, types and units;
+        arrays of shape (n,).
     """
-    mag = np.full(flux.shape, np.nan, dtype=np.float32)
-    mag_err = mag.copy()
-    positive = flux > 0
-    if zero_point is not None and positive.any():
-        mag[positive] = zero_point - 2.5 * np.log10(flux[positive])
-        mag_err[positive] = _POGSON * flux_err[positive] / flux[positive]
-    return mag, mag_err
+    objects = detection.objects
+    if len(objects) == 0:
+        return empty_sources()
+    # SEP's angle can leave its range by a rounding error, which its own photometry refuses.
+    theta = np.clip(objects["theta"], -np.pi / 2, np.pi / 2)
+    kron = kron_fluxes(detection, parameters, theta, poisson_gain(image.info))
+    area = _pixel_area(image, objects["x"], objects["y"], parameters)
+    dq = _or_around(image.dq, objects["x"], objects["y"], aperture_radii(image.info)[-1])
+    columns = (
+        _of_image(image.info, len(objects))
+        | _shapes(image, detection, theta)
+        | _photometry("auto", kron.flux * area, kron.flux_err * area, image.info.zero_point_ab)
+        | _apertures(image.info, detection, area)
+    )
+    columns |= {
+        "kron_radius": kron.radius,
+        "half_light_radius": kron.half_light_radius,
+        "pixel_area": area,
+        "snr": np.divide(
+            kron.flux, kron.flux_err, out=np.zeros_like(kron.flux), where=kron.flux_err > 0
+        ),
+        "dq": dq,
+        "flags": _flags(objects, kron, dq),
+    }
+    return {
+        c.name: columns[c.name] if c.dtype == "str" else columns[c.name].astype(c.dtype, copy=False)
+        for c in SOURCE_COLUMNS
+    }
 
 
-def _kron_photometry(
-    detection: Detection, parameters: MeasureParameters, theta: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Sum the Kron ellipses, or circles where these are too small.
+def _of_image(info: ImageInfo, n: int) -> Sources:
+    """Repeat what is the same for all sources of an image."""
+    return {
+        "rootname": np.full(n, info.rootname),
+        "filter": np.full(n, info.filter),
+        "exposure_start_mjd": np.full(n, info.exposure_start_mjd, dtype=np.float64),
+        "exposure_s": np.full(n, info.exposure_s, dtype=np.float32),
+    }
+
+
+def _shapes(image: Image, detection: Detection, theta: np.ndarray) -> Sources:
+    """Give places, shapes and brightest pixels as SEP found them, and places on the sky."""
+    objects = detection.objects
+    x, y = objects["x"], objects["y"]
+    ra, dec, position_angle = _sky(image, x, y, theta)
+    ny, nx = detection.data.shape
+    column, row = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp)
+    return {
+        "number": np.arange(1, len(objects) + 1),
+        "x": x,
+        "y": y,
+        "ra": ra,
+        "dec": dec,
+        "x_min": objects["xmin"],
+        "x_max": objects["xmax"],
+        "y_min": objects["ymin"],
+        "y_max": objects["ymax"],
+        "n_pixels": objects["npix"],
+        "a": objects["a"],
+        "b": objects["b"],
+        "theta": np.degrees(theta),
+        "position_angle": position_angle,
+        "peak": objects["peak"],
+        "background": detection.background[row.clip(0, ny - 1), column.clip(0, nx - 1)],
+    }
+
+
+def _sky(
+    image: Image, x: np.ndarray, y: np.ndarray, theta: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give ICRS coordinates and the position angle of the major axis, deg; NaN without a WCS."""
+    n = len(x)
+    if image.wcs is None:
+        nothing = np.full(n, np.nan)
+        return nothing, nothing.copy(), nothing.copy()
+    # Positions count from 0, so that the origin is 0: a 1 here moves every source by a pixel.
+    # The second half lies one pixel along the major axis from the first.
+    ra, dec = image.wcs.all_pix2world(
+        np.concatenate([x, x + np.cos(theta)]), np.concatenate([y, y + np.sin(theta)]), 0
+    )
+    east = ((ra[n:] - ra[:n] + 180.0) % 360.0 - 180.0) * np.cos(np.radians(dec[:n]))
+    north = dec[n:] - dec[:n]
+    return ra[:n], dec[:n], np.degrees(np.arctan2(east, north)) % 180.0
+
+
+def _pixel_area(
+    image: Image, x: np.ndarray, y: np.ndarray, parameters: MeasureParameters
+) -> np.ndarray:
+    """Give what fluxes are multiplied by; 1 where nothing is to be corrected."""
+    if not parameters.pixel_area or image.info.product not in _DISTORTED:
+        return np.ones(len(x))
+    return pixel_area(image.wcs, x, y, (image.info.ltv1, image.info.ltv2))
+
+
+def _photometry(
+    name: str, flux: np.ndarray, flux_err: np.ndarray, zero_point: float | None
+) -> Sources:
+    """Name a flux, its magnitude and their errors."""
+    mag, mag_err = magnitudes(flux, flux_err, zero_point)
+    return {
+        f"flux_{name}": flux,
+        f"flux_{name}_err": flux_err,
+        f"mag_{name}": mag,
+        f"mag_{name}_err": mag_err,
+    }
+
+
+def _apertures(info: ImageInfo, detection: Detection, area: np.ndarray) -> Sources:
+    """Measure the two circles, and what follows from them for a point source."""
+    x, y = detection.objects["x"], detection.objects["y"]
+    gain, zero_point = poisson_gain(info), info.zero_point_ab
+    fluxes = [
+        [value * area for value in circle_fluxes(detection, x, y, radius, gain)[:2]]
+        for radius in aperture_radii(info)
+    ]
+    shares = aperture_shares(info)
+    (small, small_err), (large, large_err) = fluxes
+    share = np.nan if shares[1] is None else shares[1]
+    columns: Sources = {}
+    for i, (flux, flux_err) in enumerate(fluxes, start=1):
+        columns |= _photometry(f"aper_{i}", flux, flux_err, zero_point)
+    columns |= _photometry("point", large / share, large_err / share, zero_point)
+    concentration = np.full(len(x), np.nan)
+    both = (small > 0) & (large > 0)
+    concentration[both] = 2.5 * np.log10(large[both] / small[both])
+    columns["concentration"] = concentration
+    # The small circle lies in the large one: what they share cancels, the ring's noise remains.
+    ring_err = np.sqrt(np.maximum(large_err**2 - small_err**2, 0.0))
+    error = np.full(len(x), np.nan)
+    error[both] = _POGSON * np.hypot(
+        small_err[both] * (1 / small[both] - 1 / large[both]), ring_err[both] / large[both]
+    )
+    columns["point_like"] = _point_like(concentration, error, shares)
+    return columns
+
+
+def _point_like(
+    concentration: np.ndarray, error: np.ndarray, shares: tuple[float | None, ...]
+) -> np.ndarray:
+    """Compare concentrations with a star's: 1 alike, 0 not, -1 unknown.
 
     Returns
     -------
-    kron_radius, flux, flux_err, flags, extent : numpy.ndarray
-        Shape (n,); the extent is the semi-major axis of what was summed, pixels.
+    numpy.ndarray
+        int16, shape (n,).
     """
-    objects, data, mask = detection.objects, detection.data, detection.mask
-    x, y, a, b = objects["x"], objects["y"], objects["a"], objects["b"]
-    radius, flags = sep.kron_radius(data, x, y, a, b, theta, _KRON_ISOPHOTAL_RADII, mask=mask)
-    flags &= _KRON_FLAGS
-    scale = parameters.kron_factor * radius
-    # Also where the radius is NaN: masked or negative pixels left nothing to weigh.
-    small = ~(scale * np.sqrt(a * b) >= parameters.min_kron_radius)
-    large = ~small
-    flux, flux_err = np.empty(len(x)), np.empty(len(x))
-    extent = np.where(small, parameters.min_kron_radius, scale * a)
-    how = {"err": detection.err, "mask": mask, "subpix": _SUBPIXELS}
-    if large.any():
-        i = large
-        flux[i], flux_err[i], more = sep.sum_ellipse(
-            data, x[i], y[i], a[i], b[i], theta[i], scale[i], **how
-        )
-        flags[i] |= more
-    if small.any():
-        i = small
-        flux[i], flux_err[i], more = sep.sum_circle(
-            data, x[i], y[i], parameters.min_kron_radius, **how
-        )
-        flags[i] |= more
-    return np.where(np.isfinite(radius), radius, 0.0), flux, flux_err, flags, extent
+    unknown = np.full(len(concentration), -1, dtype=np.int16)
+    small, large = shares
+    if small is None or large is None:
+        return unknown
+    of_a_star = 2.5 * np.log10(large / small)
+    tolerance = np.maximum(POINT_LIKE_MAG, POINT_LIKE_SIGMA * error)
+    alike: Any = np.abs(concentration - of_a_star) <= tolerance
+    return np.where(np.isfinite(concentration), alike, unknown).astype(np.int16)
 
 
 def _or_around(dq: np.ndarray | None, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
@@ -156,124 +244,9 @@ def _or_around(dq: np.ndarray | None, x: np.ndarray, y: np.ndarray, radius: floa
     return combined.astype(np.int32)
 
 
-def _sky(image: Image, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give ICRS coordinates in degrees, NaN without a WCS."""
-    if image.wcs is None or len(x) == 0:
-        nothing = np.full(len(x), np.nan)
-        return nothing, nothing.copy()
-    # Positions count from 0, so that the origin is 0: a 1 here moves every source by a pixel.
-    ra, dec = image.wcs.all_pix2world(x, y, 0)
-    return ra, dec
-
-
-def _of_image(info: ImageInfo, n: int) -> Sources:
-    """Repeat what is the same for all sources of an image."""
-    return {
-        "rootname": np.full(n, info.rootname),
-        "filter": np.full(n, info.filter),
-        "exposure_start_mjd": np.full(n, info.exposure_start_mjd, dtype=np.float64),
-        "exposure_s": np.full(n, info.exposure_s, dtype=np.float32),
-    }
-
-
-def measure(image: Image, detection: Detection, parameters: MeasureParameters) -> Sources:
-    """Measure the sources of an image.
-
-    Parameters
-    ----------
-    image : Image
-        The image that they were found on, for its WCS, zero point and data quality.
-    detection : Detection
-        With its objects.
-    parameters : MeasureParameters
-        How to measure.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        The columns of `~hstmap.wfc3.schema.SOURCE_COLUMNS`, in their order, types and units;
-        arrays of shape (n,).
-    """
-    objects, data = detection.objects, detection.data
-    if len(objects) == 0:
-        return empty_sources()
-    x, y = objects["x"], objects["y"]
-    # SEP's angle can leave its range by a rounding error, which its own photometry refuses.
-    theta = np.clip(objects["theta"], -np.pi / 2, np.pi / 2)
-    kron_radius, flux, flux_err, kron_flags, extent = _kron_photometry(detection, parameters, theta)
-    columns: Sources = {}
-    columns |= _photometry("auto", flux, flux_err, image.info.zero_point_ab)
-    scale = image.info.pixel_scale_arcsec or _NOMINAL_PIXEL_SCALE
-    for i, radius_arcsec in enumerate(APERTURE_RADII_ARCSEC, start=1):
-        radius = max(radius_arcsec / scale, _LEAST_RADIUS)
-        summed, summed_err, _ = sep.sum_circle(
-            data, x, y, radius, err=detection.err, mask=detection.mask, subpix=_SUBPIXELS
-        )
-        columns |= _photometry(f"aper_{i}", summed, summed_err, image.info.zero_point_ab)
-    half_light, _ = sep.flux_radius(
-        data, x, y, extent, 0.5, normflux=flux, mask=detection.mask, subpix=_SUBPIXELS
-    )
-    ra, dec = _sky(image, x, y)
-    column, row = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp)
-    ny, nx = data.shape
-    columns |= _of_image(image.info, len(objects)) | {
-        "number": np.arange(1, len(objects) + 1),
-        "x": x,
-        "y": y,
-        "ra": ra,
-        "dec": dec,
-        "x_min": objects["xmin"],
-        "x_max": objects["xmax"],
-        "y_min": objects["ymin"],
-        "y_max": objects["ymax"],
-        "n_pixels": objects["npix"],
-        "a": objects["a"],
-        "b": objects["b"],
-        "theta": np.degrees(theta),
-        "kron_radius": kron_radius,
-        "half_light_radius": np.where(flux > 0, half_light, np.nan),
-        "peak": objects["peak"],
-        "background": detection.background[row.clip(0, ny - 1), column.clip(0, nx - 1)],
-        "snr": np.divide(flux, flux_err, out=np.zeros_like(flux), where=flux_err > 0),
-        "dq": _or_around(image.dq, x, y, _DQ_RADIUS_ARCSEC / scale),
-        "flags": objects["flag"] | kron_flags,
-    }
-    return {
-        c.name: columns[c.name] if c.dtype == "str" else columns[c.name].astype(c.dtype, copy=False)
-        for c in SOURCE_COLUMNS
-    }
-
-
-def _photometry(
-    name: str, flux: np.ndarray, flux_err: np.ndarray, zero_point: float | None
-) -> Sources:
-    """Name a flux, its magnitude and their errors."""
-    mag, mag_err = magnitudes(flux, flux_err, zero_point)
-    return {
-        f"flux_{name}": flux,
-        f"flux_{name}_err": flux_err,
-        f"mag_{name}": mag,
-        f"mag_{name}_err": mag_err,
-    }
-
-
-def depth_5sigma(info: ImageInfo, detection: Detection) -> float | None:
-    """Give the magnitude of a flux of 5 sigma in the larger aperture.
-
-    Parameters
-    ----------
-    info : ImageInfo
-        For zero point and pixel scale.
-    detection : Detection
-        For the background's rms, taken to be uncorrelated from pixel to pixel.
-
-    Returns
-    -------
-    float or None
-        AB magnitude; None without a zero point.
-    """
-    if info.zero_point_ab is None:
-        return None
-    radius = APERTURE_RADII_ARCSEC[1] / (info.pixel_scale_arcsec or _NOMINAL_PIXEL_SCALE)
-    noise = detection.background_rms * np.sqrt(np.pi) * radius
-    return float(info.zero_point_ab - 2.5 * np.log10(5.0 * noise))
+def _flags(objects: Any, kron: KronFluxes, dq: np.ndarray) -> np.ndarray:
+    """Or SEP's flags of extraction and photometry with those of this catalogue."""
+    flags: np.ndarray = objects["flag"] | kron.flags
+    flags[kron.flux <= 0] |= _UPPER_LIMIT_FLAG
+    flags[(dq & _SATURATED_BIT) != 0] |= _SATURATED_FLAG
+    return flags

@@ -17,8 +17,11 @@ __all__ = [
     "FLAGS",
     "IMAGE_COLUMNS",
     "OUTCOMES",
+    "POINT_LIKE_MAG",
+    "POINT_LIKE_SIGMA",
     "SOURCE_COLUMNS",
     "TIMED_STEPS",
+    "UPPER_LIMIT_SIGMA",
     "Column",
     "catalog_columns",
     "source_columns_of_image",
@@ -28,10 +31,19 @@ __all__ = [
 #: (DrizzlePac handbook, "HAP point source catalogs"), in arcsec.
 APERTURE_RADII_ARCSEC: Final = (0.15, 0.45)
 
+#: Where a flux is not positive, its magnitude is that of so many of its errors.
+UPPER_LIMIT_SIGMA: Final = 3.0
+
+#: A source is point-like if its concentration lies within this of a star's, mag, or within
+#: `POINT_LIKE_SIGMA` of its errors. Stars scatter so much because the pixels undersample them.
+POINT_LIKE_MAG: Final = 0.15
+POINT_LIKE_SIGMA: Final = 2.0
+
 #: How a row of the manifest can end.
 OUTCOMES: Final = ("ok", "empty", "rejected", "failed", "missing", "forbidden")
 
-#: Bits of the column ``flags``. Those up to 128 are SEP's own (its ``OBJ_*`` and ``APER_*``).
+#: Bits of the column ``flags``. Those up to 128 are SEP's own (its ``OBJ_*`` and ``APER_*``);
+#: what is said of the Kron ellipse holds for the circle that takes its place where it is small.
 FLAGS: Final = MappingProxyType(
     {
         1: "blended: deblended from a neighbour",
@@ -42,6 +54,8 @@ FLAGS: Final = MappingProxyType(
         32: "the Kron ellipse holds masked pixels; the flux makes up for their area",
         64: "the Kron ellipse is masked altogether",
         128: "the Kron radius is undefined: the flux inside is not positive",
+        256: "mag_auto is an upper limit: flux_auto is not positive",
+        512: "saturated: a pixel within 0.45 arcsec has the saturation bit",
     }
 )
 
@@ -89,10 +103,11 @@ def _flux(name: str, what: str, sextractor: str) -> tuple[Column, ...]:
         Column(f"flux_{name}_err", "f4", "1 / s", "stat.error;phot.flux;em.IR",
                f"One sigma error of flux_{name}", error_alias),
         Column(f"mag_{name}", "f4", "mag", "phot.mag;em.IR",
-               f"AB magnitude of flux_{name}; NaN where the flux is not positive or the image has "
-               "no photometric zero point", magnitude_alias),
+               f"AB magnitude of flux_{name}, or the upper limit of 3 sigma where that is not "
+               "positive; NaN where the image has no zero point", magnitude_alias),
         Column(f"mag_{name}_err", "f4", "mag", "stat.error;phot.mag;em.IR",
-               f"One sigma error of mag_{name}", magnitude_error_alias),
+               f"One sigma error of mag_{name}; NaN where that is an upper limit",
+               magnitude_error_alias),
     )  # fmt: skip
 
 
@@ -128,15 +143,28 @@ SOURCE_COLUMNS: Final[tuple[Column, ...]] = (
     Column("b", "f4", "pix", "phys.angSize.sminAxis", "Semi-minor axis: rms along it", "B_IMAGE"),
     Column("theta", "f4", "deg", "pos.posAng",
            "Angle of the major axis, from +x towards +y, from -90 to 90", "THETA_IMAGE"),
+    Column("position_angle", "f4", "deg", "pos.posAng;pos.eq",
+           "Angle of the major axis on the sky, from north towards east, 0 to 180",
+           "THETA_J2000"),
     Column("kron_radius", "f4", "", "stat.weight;phys.angSize",
            "Kron radius in units of a and b", "KRON_RADIUS"),
     *_flux("auto", "in the Kron ellipse", "FLUX_AUTO"),
     *_flux("aper_1", f"in a circle of {APERTURE_RADII_ARCSEC[0]} arcsec radius", "FLUX_APER"),
     *_flux("aper_2", f"in a circle of {APERTURE_RADII_ARCSEC[1]} arcsec radius", "FLUX_APER_1"),
+    *_flux("point", "of a point source: flux_aper_2 over the share of a star's light in it",
+           "FLUX_POINT"),
     Column("half_light_radius", "f4", "pix", "phys.angSize;src",
            "Radius that holds half of flux_auto; NaN where that is not positive", "FLUX_RADIUS"),
+    Column("concentration", "f4", "mag", "src.morph.param",
+           "Concentration index: mag_aper_1 less mag_aper_2; NaN where a flux is not positive"),
+    Column("point_like", "i2", "", "src.class.starGalaxy",
+           f"Is 1 if the concentration is a star's within {POINT_LIKE_MAG} mag or "
+           f"{POINT_LIKE_SIGMA:g} sigma, 0 if not, -1 if that cannot be told"),
+    Column("pixel_area", "f4", "", "arith.factor;instr.pixel",
+           "Area of the pixel on the sky over that of the reference pixel, by which all fluxes "
+           "are multiplied; 1 in drizzled images"),
     Column("peak", "f4", "1 / s", "phot.flux;stat.max",
-           "Brightest pixel, background subtracted", "FLUX_MAX"),
+           "Brightest pixel as it is, background subtracted", "FLUX_MAX"),
     Column("background", "f4", "1 / s", "instr.background",
            "Background subtracted at the source, a pixel", "BACKGROUND"),
     Column("snr", "f4", "", "stat.snr", "flux_auto divided by its error"),
@@ -178,7 +206,20 @@ IMAGE_COLUMNS: Final[tuple[Column, ...]] = (
     Column("zero_point", "f4", "mag", "phot.mag;arith.zp",
            "AB magnitude of 1 electron/s; NaN without photometry keywords"),
     Column("depth_5sigma", "f4", "mag", "phot.mag;stat.min",
-           "AB magnitude of a 5 sigma flux in the 0.45 arcsec aperture"),
+           "AB magnitude of 5 times the scatter of empty 0.45 arcsec apertures"),
+    Column("noise_ratio", "f4", "", "arith.factor;instr.det.noise",
+           "That scatter over what single pixels' errors make of it: above 1, noise is "
+           "correlated and errors of fluxes are that much too small"),
+    Column("err_kind", "str", "", "meta.note",
+           "What errors come from: error (ERR, with the sources' own noise), weight or none"),
+    Column("aperture_share_1", "f4", "", "arith.factor;phot.flux",
+           f"Share of a point source's light within {APERTURE_RADII_ARCSEC[0]} arcsec"),
+    Column("aperture_share_2", "f4", "", "arith.factor;phot.flux",
+           f"Share of a point source's light within {APERTURE_RADII_ARCSEC[1]} arcsec"),
+    Column("n_saturated", "i4", "", "meta.number;instr.pixel",
+           "Number of pixels with the saturation bit"),
+    Column("footprint", "str", "", "pos.outline;obs.field",
+           "Outline on the sky: POLYGON ICRS and right ascension and declination (deg) of corners"),
     Column("wcs_name", "str", "", "pos.wcs", "Name of the astrometric solution"),
     Column("cal_ver", "str", "", "meta.version;meta.software", "Version of the calibration"),
     Column("notes", "str", "", "meta.note", "What was odd about the image, and what was done"),

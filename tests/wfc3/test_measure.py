@@ -1,22 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
-from astropy import units as u
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hstmap.errors import UsageError
 from hstmap.wfc3.detect import PRESETS, detect
-from hstmap.wfc3.measure import (
-    MeasureParameters,
-    depth_5sigma,
-    empty_sources,
-    magnitudes,
-    measure,
-)
+from hstmap.wfc3.measure import MeasureParameters, empty_sources, measure
 from hstmap.wfc3.schema import SOURCE_COLUMNS
 from support.images import SIGMA, make_image, make_info
 
@@ -92,12 +84,11 @@ def test_sky_coordinates_count_pixels_from_zero():
 
 def test_without_wcs_or_zero_point_sources_are_kept():
     image = make_image(STARS, zero_point_ab=None, pixel_scale_arcsec=None)
-    sources, detection = measured(dataclasses.replace(image, wcs=None))
+    sources, _ = measured(dataclasses.replace(image, wcs=None))
     assert len(sources["x"]) >= len(STARS)
     for name in ("ra", "dec", "mag_auto", "mag_auto_err", "mag_aper_1"):
         assert np.isnan(sources[name]).all()
     assert np.isfinite(sources["flux_auto"]).all()
-    assert depth_5sigma(image.info, detection) is None
 
 
 def test_data_quality_bits_near_a_source_are_collected():
@@ -119,34 +110,6 @@ def test_flags_tell_masked_and_truncated_apertures():
     assert by_x[1] & 16
 
 
-@given(
-    flux=st.floats(1e-3, 1e6),
-    relative=st.floats(1e-4, 0.1),
-    zero_point=st.floats(20, 30),
-)
-def test_magnitudes_follow_pogson(flux, relative, zero_point):
-    mag, mag_err = magnitudes(np.array([flux]), np.array([flux * relative]), zero_point)
-    outside = (flux * u.Jy).to_value(u.ABmag) - (1 * u.Jy).to_value(u.ABmag) + zero_point
-    assert mag[0] == pytest.approx(outside, abs=1e-5 * zero_point)
-    brighter, _ = magnitudes(np.array([flux * (1 + relative)]), np.array([0.0]), zero_point)
-    assert mag_err[0] == pytest.approx(mag[0] - brighter[0], rel=0.15, abs=1e-5 * zero_point)
-
-
-@given(flux=st.floats(max_value=0, allow_nan=False, allow_infinity=False))
-def test_no_magnitude_for_what_has_no_light(flux):
-    mag, mag_err = magnitudes(np.array([flux]), np.array([1.0]), 25.0)
-    assert np.isnan(mag[0])
-    assert np.isnan(mag_err[0])
-
-
-def test_depth_is_five_sigma_in_the_aperture():
-    image = make_image(noise=0.2)
-    _, detection = measured(image)
-    depth = depth_5sigma(image.info, detection)
-    area = np.pi * (0.45 / 0.128) ** 2
-    assert depth == pytest.approx(25.94 - 2.5 * np.log10(5 * 0.2 * np.sqrt(area)), abs=0.05)
-
-
 @pytest.mark.parametrize("name", ["kron_factor", "min_kron_radius"])
 def test_impossible_parameters_are_refused(name):
     with pytest.raises(UsageError, match=name):
@@ -155,3 +118,67 @@ def test_impossible_parameters_are_refused(name):
 
 def test_info_of_the_test_image_is_complete():
     assert make_info().rootname == "itest01aq"
+
+
+def test_a_flux_that_is_not_positive_gives_an_upper_limit():
+    image = make_image([(64.0, 64.0)], flux=500.0)
+    detection = detect(image, PRESETS["default"])
+    detection = dataclasses.replace(detection, data=-detection.data)
+    sources = measure(image, detection, MeasureParameters())
+    (i,) = np.flatnonzero(np.hypot(sources["x"] - 64, sources["y"] - 64) < 1)
+    assert sources["flux_aper_2"][i] < 0
+    limit = 25.94 - 2.5 * np.log10(3 * sources["flux_aper_2_err"][i])
+    assert sources["mag_aper_2"][i] == pytest.approx(limit, abs=1e-4)
+    assert np.isnan(sources["mag_aper_2_err"][i])
+    assert sources["flags"][i] & 256
+    assert np.isnan(sources["concentration"][i])
+    assert sources["point_like"][i] == -1
+
+
+def test_saturated_cores_are_found_and_flagged():
+    image = make_image(STARS, flux=500.0)
+    image.dq[64, 64] = 256
+    sources, _ = measured(image)
+    saturated = sources["flags"] & 512 != 0
+    assert saturated.sum() == 1
+    assert sources["x"][saturated] == pytest.approx(64.0, abs=0.2)
+
+
+def test_position_angles_are_east_of_north():
+    """North is up and east left here: an angle from +x is 90 degrees less, mirrored."""
+    image = make_image()
+    y, x = np.mgrid[:128, :128]
+    for x0, y0, theta in ((32, 32, 0.0), (96, 32, 30.0), (32, 96, 90.0), (96, 96, 150.0)):
+        along = (x - x0) * np.cos(np.radians(theta)) + (y - y0) * np.sin(np.radians(theta))
+        across = (y - y0) * np.cos(np.radians(theta)) - (x - x0) * np.sin(np.radians(theta))
+        image.data[:] += 60 * np.exp(-0.5 * ((along / 4) ** 2 + (across / 1.5) ** 2))
+    sources, _ = measured(image)
+    for i in brightest(sources):
+        expected = (sources["theta"][i] - 90.0) % 180.0
+        difference = (sources["position_angle"][i] - expected + 90.0) % 180.0 - 90.0
+        assert abs(difference) < 1.0
+    assert len({round(float(sources["position_angle"][i]) / 30) for i in brightest(sources)}) == 4
+
+
+def test_stars_are_point_like_and_galaxies_are_not():
+    from hstmap.wfc3.image import read_image
+    from hstmap.wfc3.simulate import simulate_flt
+    from hstmap.wfc3.simulate_scene import scene
+
+    simulated = simulate_flt(dataclasses.replace(scene("sparse"), seed=3, n_stars=300), "isim03a1q")
+    image = read_image(io.BytesIO(simulated.content), simulated.filename)
+    sources, _ = measured(image)
+    truth = simulated.truth
+    distance = np.hypot(
+        sources["x"][:, None] - np.array(truth["x"]), sources["y"][:, None] - np.array(truth["y"])
+    )
+    nearest = distance.argmin(axis=1)
+    good = (distance.min(axis=1) < 1) & (sources["snr"] > 20) & (sources["flags"] & ~32 == 0)
+    is_star = np.array(truth["kind"] == "star")[nearest]
+    large = np.array(truth["half_light_radius"])[nearest] > 0.3
+    stars, galaxies = good & is_star, good & ~is_star & large
+    assert stars.sum() > 50
+    assert (sources["point_like"][stars] == 1).mean() > 0.9
+    assert (sources["point_like"][galaxies] == 1).mean() < 0.3
+    bias = sources["mag_point"][stars] - np.array(truth["mag_ab"])[nearest][stars]
+    assert abs(np.median(bias)) < 0.02

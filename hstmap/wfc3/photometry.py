@@ -1,0 +1,275 @@
+"""Fluxes of sources: Kron ellipses, circles, and what a circle misses of a star."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import sep
+
+from hstmap.errors import UsageError
+from hstmap.wfc3.encircled_energy import PIXEL_SIZE_ARCSEC, aperture_fraction
+from hstmap.wfc3.schema import APERTURE_RADII_ARCSEC, UPPER_LIMIT_SIGMA
+
+if TYPE_CHECKING:
+    from hstmap.wfc3.detect import Detection
+    from hstmap.wfc3.image import ImageInfo
+
+__all__ = [
+    "KronFluxes",
+    "MeasureParameters",
+    "aperture_radii",
+    "aperture_shares",
+    "circle_fluxes",
+    "kron_fluxes",
+    "magnitudes",
+    "poisson_gain",
+]
+
+#: SExtractor integrates the Kron radius over this many isophotal radii (its manual, "FLUX_AUTO").
+_KRON_ISOPHOTAL_RADII: Final = 6.0
+#: Samples a pixel and axis where an aperture's edge cuts it, as in SExtractor.
+_SUBPIXELS: Final = 5
+#: Magnitudes a relative error of flux: 2.5 / ln 10.
+_POGSON: Final = 2.5 / np.log(10.0)
+#: Of the flags of the Kron radius itself: all masked, not positive. That some pixel of its large
+#: ellipse is masked or outside says nothing of the flux, whose own ellipse has its own flags.
+_KRON_FLAGS: Final = 64 | 128
+#: Kept of an image without a WCS: the scale of WFC3/IR (Instrument Handbook, 7.1), arcsec a pixel.
+_NOMINAL_PIXEL_SCALE: Final = 0.128
+#: A circle smaller than this, in pixels, holds less than one pixel.
+_LEAST_RADIUS: Final = 0.5
+#: Products whose pixels are the detector's, so that their shape on the sky is known.
+_ON_DETECTOR: Final = frozenset({"flt", "ima"})
+#: What the table of encircled energy spans, nm.
+_TABULATED_NM: Final = (700.0, 1700.0)
+
+
+@dataclass(frozen=True)
+class MeasureParameters:
+    """How sources are measured.
+
+    Attributes
+    ----------
+    kron_factor : float
+        The Kron ellipse is this many Kron radii large.
+    min_kron_radius : float
+        Least size of that ellipse, in pixels: where ``kron_factor`` Kron radii of ``sqrt(a b)``
+        are less, a circle of this radius takes its place.
+    pixel_area : bool
+        Whether fluxes are multiplied by the area of the pixel that they fell on; see
+        `hstmap.wfc3.pixel_area`.
+    """
+
+    kron_factor: float = 2.5
+    min_kron_radius: float = 3.5
+    pixel_area: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("kron_factor", "min_kron_radius"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name} is {getattr(self, name)!r}; it must be more than 0")
+
+
+@dataclass(frozen=True, eq=False)
+class KronFluxes:
+    """What `kron_fluxes` gives; arrays of shape (n,).
+
+    Attributes
+    ----------
+    radius : numpy.ndarray
+        Kron radius in units of a and b; 0 where there is no light to weigh.
+    flux, flux_err : numpy.ndarray
+        electron/s.
+    flags : numpy.ndarray
+        SEP's, of the ellipse that was summed.
+    extent : numpy.ndarray
+        Semi-major axis of what was summed, pixels.
+    half_light_radius : numpy.ndarray
+        Radius of a circle with half of the flux, pixels; NaN where the flux is not positive.
+    """
+
+    radius: np.ndarray
+    flux: np.ndarray
+    flux_err: np.ndarray
+    flags: np.ndarray
+    extent: np.ndarray
+    half_light_radius: np.ndarray
+
+
+def poisson_gain(info: ImageInfo) -> float | None:
+    """Say what makes a flux's own Poisson noise, where the image's errors leave it out.
+
+    The ERR plane of calwf3 holds it. Weights of drizzled images, and an rms, are the
+    background's only: then a flux of f electron/s adds a variance of f / exposure time.
+
+    Parameters
+    ----------
+    info : ImageInfo
+
+    Returns
+    -------
+    float or None
+        Electrons a data unit, which is the exposure time in s; None if nothing is to be added.
+    """
+    if info.err_kind == "error" or not info.exposure_s:
+        return None
+    return info.exposure_s
+
+
+def magnitudes(
+    flux: np.ndarray, flux_err: np.ndarray, zero_point: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turn fluxes into AB magnitudes.
+
+    Parameters
+    ----------
+    flux, flux_err : numpy.ndarray
+        electron/s, of one shape.
+    zero_point : float or None
+        AB magnitude of 1 electron/s.
+
+    Returns
+    -------
+    mag, mag_err : numpy.ndarray
+        float32, the error to first order in ``flux_err / flux``. Where the flux is not positive,
+        the magnitude of `~hstmap.wfc3.schema.UPPER_LIMIT_SIGMA` errors, and NaN for its error;
+        both NaN without a zero point.
+    """
+    mag = np.full(flux.shape, np.nan, dtype=np.float32)
+    mag_err = mag.copy()
+    if zero_point is None:
+        return mag, mag_err
+    positive = flux > 0
+    measured = np.where(positive, flux, UPPER_LIMIT_SIGMA * flux_err)
+    some = measured > 0
+    mag[some] = zero_point - 2.5 * np.log10(measured[some])
+    mag_err[positive] = _POGSON * flux_err[positive] / flux[positive]
+    return mag, mag_err
+
+
+def aperture_radii(info: ImageInfo) -> tuple[float, ...]:
+    """Give the radii of the circular apertures in pixels of an image.
+
+    Parameters
+    ----------
+    info : ImageInfo
+
+    Returns
+    -------
+    tuple of float
+    """
+    scale = info.pixel_scale_arcsec or _NOMINAL_PIXEL_SCALE
+    return tuple(max(radius / scale, _LEAST_RADIUS) for radius in APERTURE_RADII_ARCSEC)
+
+
+def aperture_shares(info: ImageInfo) -> tuple[float | None, ...]:
+    """Give the share of a point source's light that the circular apertures catch.
+
+    Parameters
+    ----------
+    info : ImageInfo
+        For its pivot wavelength and its pixels.
+
+    Returns
+    -------
+    tuple of float or None
+        From the handbook's encircled energy, seen through the pixels: exact for the detector's
+        own, nearly so for drizzled ones. None where the pivot wavelength is not known, or not
+        one of the IR channel.
+    """
+    if info.photplam is None or not _TABULATED_NM[0] <= info.photplam / 10 <= _TABULATED_NM[1]:
+        return (None,) * len(APERTURE_RADII_ARCSEC)
+    scale = info.pixel_scale_arcsec or _NOMINAL_PIXEL_SCALE
+    pixel = PIXEL_SIZE_ARCSEC if info.product in _ON_DETECTOR else (scale, scale)
+    # Rounded, so that frames of one filter and slightly different scales share one table.
+    return tuple(
+        aperture_fraction(round(info.photplam / 10, 1), round(radius, 2), pixel)
+        for radius in aperture_radii(info)
+    )
+
+
+def circle_fluxes(
+    detection: Detection, x: np.ndarray, y: np.ndarray, radius: float, gain: float | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sum circles.
+
+    Parameters
+    ----------
+    detection : Detection
+        The planes to sum on.
+    x, y : numpy.ndarray
+        Centres, pixels from 0.
+    radius : float
+        Pixels.
+    gain : float, optional
+        From `poisson_gain`.
+
+    Returns
+    -------
+    flux, flux_err, flags : numpy.ndarray
+        As `sep.sum_circle`; masked pixels are made up for by the others.
+    """
+    flux, flux_err, flags = sep.sum_circle(
+        detection.data, x, y, radius, **_how(detection, gain), subpix=_SUBPIXELS
+    )
+    return flux, flux_err, flags
+
+
+def _how(detection: Detection, gain: float | None) -> dict[str, Any]:
+    """Collect what all sums have in common."""
+    return {"err": detection.err, "mask": detection.mask, "gain": gain}
+
+
+def kron_fluxes(
+    detection: Detection, parameters: MeasureParameters, theta: np.ndarray, gain: float | None
+) -> KronFluxes:
+    """Sum the Kron ellipses, or circles where these are too small.
+
+    Parameters
+    ----------
+    detection : Detection
+        With its objects.
+    parameters : MeasureParameters
+    theta : numpy.ndarray
+        Angles of the major axes, within -pi/2 and pi/2, rad.
+    gain : float or None
+        From `poisson_gain`.
+
+    Returns
+    -------
+    KronFluxes
+    """
+    objects, data, mask = detection.objects, detection.data, detection.mask
+    x, y, a, b = objects["x"], objects["y"], objects["a"], objects["b"]
+    radius, flags = sep.kron_radius(data, x, y, a, b, theta, _KRON_ISOPHOTAL_RADII, mask=mask)
+    flags &= _KRON_FLAGS
+    scale = parameters.kron_factor * radius
+    # Also where the radius is NaN: masked or negative pixels left nothing to weigh.
+    small = ~(scale * np.sqrt(a * b) >= parameters.min_kron_radius)
+    flux, flux_err = np.empty(len(x)), np.empty(len(x))
+    if not small.all():
+        i = ~small
+        flux[i], flux_err[i], more = sep.sum_ellipse(
+            data, x[i], y[i], a[i], b[i], theta[i], scale[i],
+            **_how(detection, gain), subpix=_SUBPIXELS,
+        )  # fmt: skip
+        flags[i] |= more
+    if small.any():
+        flux[small], flux_err[small], more = circle_fluxes(
+            detection, x[small], y[small], parameters.min_kron_radius, gain
+        )
+        flags[small] |= more
+    extent = np.where(small, parameters.min_kron_radius, scale * a)
+    half_light, _ = sep.flux_radius(
+        data, x, y, extent, 0.5, normflux=flux, mask=mask, subpix=_SUBPIXELS
+    )
+    return KronFluxes(
+        radius=np.where(np.isfinite(radius), radius, 0.0),
+        flux=flux,
+        flux_err=flux_err,
+        flags=flags,
+        extent=extent,
+        half_light_radius=np.where(flux > 0, half_light, np.nan),
+    )

@@ -1,0 +1,96 @@
+"""Where an image is on the sky: centre, scale, footprint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_area
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hstmap.wfc3.wcs import build_wcs, footprint, frame_centre, pixel_scale_arcsec
+
+NX, NY = 1014, 900
+RA = st.floats(0, 359.999)
+DEC = st.floats(-89.9, 89.9)
+ROTATION = st.floats(0, 360)
+
+
+def tangent_wcs(ra, dec, rotation=0.0, parity=1, scale_arcsec=0.128):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = [ra, dec]
+    wcs.wcs.crpix = [(NX + 1) / 2, (NY + 1) / 2]
+    sine, cosine = np.sin(np.radians(rotation)), np.cos(np.radians(rotation))
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    wcs.wcs.cd = turn @ np.diag([-scale_arcsec * parity, scale_arcsec]) / 3600
+    return wcs
+
+
+@given(RA, DEC, ROTATION)
+def test_centre_and_scale(ra, dec, rotation):
+    wcs = tangent_wcs(ra, dec, rotation)
+    found = SkyCoord(*frame_centre(wcs, NX, NY), unit="deg")
+    assert found.separation(SkyCoord(ra, dec, unit="deg")) < 1e-6 * u.arcsec
+    assert pixel_scale_arcsec(wcs, NX, NY) == pytest.approx(0.128, rel=1e-5)
+
+
+@given(RA, DEC, ROTATION, st.sampled_from([1, -1]))
+def test_footprint_is_closed_holds_the_image_and_turns_one_way(ra, dec, rotation, parity):
+    wcs = tangent_wcs(ra, dec, rotation, parity)
+    polygon = footprint(wcs, NX, NY)
+    assert polygon.shape == (5, 2)
+    np.testing.assert_array_equal(polygon[0], polygon[-1])
+    assert ((polygon[:, 0] >= 0) & (polygon[:, 0] < 360)).all()
+    # Seen from the middle of the image, each corner is to the left of the one before.
+    centre = SkyCoord(ra, dec, unit="deg")
+    corners = SkyCoord(polygon[:, 0], polygon[:, 1], unit="deg")
+    angles = centre.position_angle(corners).deg
+    steps = (np.diff(angles) + 180) % 360 - 180
+    assert (steps > 0).all()
+    assert steps.sum() == pytest.approx(360)
+    # Corners of pixels, not their centres: the diagonal is NX by NY pixels.
+    diagonal = corners[0].separation(corners[2]).arcsec
+    assert diagonal == pytest.approx(0.128 * np.hypot(NX, NY), rel=1e-5)
+
+
+def test_scale_of_a_real_frame(data_dir):
+    path = data_dir / "frames/hst/public/ib6o/ib6o23rtq/ib6o23rtq_flt.fits"
+    wcs = WCS(fits.getheader(path, "SCI"))
+    # Without distortion, at CRPIX; the middle of the frame is half a pixel off.
+    expected = np.sqrt(proj_plane_pixel_area(wcs)) * 3600
+    assert pixel_scale_arcsec(wcs, 1014, 1014) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("radesys", ["FK5", "ICRS", None])
+def test_the_frame_of_reference_is_noted_if_it_is_not_icrs(radesys):
+    header = tangent_wcs(10, 20).to_header()
+    header = fits.Header([card for card in header.cards if card.keyword != "RADESYS"])
+    if radesys:
+        header["RADESYS"] = radesys
+    notes: list[str] = []
+    assert build_wcs(header, notes) is not None
+    assert any("FK5" in note for note in notes) == (radesys == "FK5")
+
+
+def test_scales_as_cdelt_with_pc_or_as_cd_are_the_same_wcs():
+    cd = tangent_wcs(10, 20, rotation=30)
+    pc = WCS(naxis=2)
+    pc.wcs.ctype, pc.wcs.crval, pc.wcs.crpix = cd.wcs.ctype, cd.wcs.crval, cd.wcs.crpix
+    pc.wcs.cdelt = [-0.128 / 3600, 0.128 / 3600]
+    pc.wcs.pc = cd.wcs.cd / pc.wcs.cdelt[:, np.newaxis]
+    cd_header = fits.Header({f"CD{i + 1}_{j + 1}": cd.wcs.cd[i, j] for i in (0, 1) for j in (0, 1)})
+    cd_header.extend(card for card in cd.to_header().cards if card.keyword[:2] not in ("PC", "CD"))
+    for keyword in ("CDELT1", "CDELT2"):
+        cd_header.remove(keyword, ignore_missing=True)
+    x, y = np.array([[0.0, 500, 1013], [3, 400, 899]])
+    expected = cd.all_pix2world(x, y, 0)
+    for header in (pc.to_header(), cd_header):
+        notes: list[str] = []
+        wcs = build_wcs(header, notes)
+        np.testing.assert_allclose(wcs.all_pix2world(x, y, 0), expected, rtol=0, atol=1e-11)
+        assert notes == []
