@@ -213,12 +213,14 @@ def providers() -> dict[str, set[str]]:
     }
 
 
-def test_every_import_of_the_package_is_declared() -> None:
+@pytest.mark.parametrize("folder", ["hstmap", "tests", "benchmarks", "examples"])
+def test_every_import_is_declared(folder: str) -> None:
     names = {canonicalize_name(item.name) for item in declared(lint=False)}
     known = providers()
+    own = {"benchmarks", *(path.stem for path in (REPOSITORY / "tests").iterdir())}
     undeclared = {
         module
-        for module in top_level_imports("hstmap")
+        for module in top_level_imports(folder) - own
         if not known.get(module, {canonicalize_name(module)}) & names
     }
     assert undeclared == set()
