@@ -1,29 +1,32 @@
 """The arrays of one FITS file, read lazily and no further than needed.
 
 astropy.io.fits parses the headers and reads the bytes. Nothing after the last array that is used
-is touched: an FLT's SAMP, TIME and WCSCORR are a third of the file. Arrays are read in the order
-of the file, so that a gzipped one is decompressed once and only as far as needed.
+is touched: an FLT's SAMP, TIME and WCSCORR are a third of the file. A gzipped file is
+decompressed in memory, as a whole.
 """
 
 from __future__ import annotations
 
-import gzip
+import io
 import math
+import re
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
+from astropy.io import fits
 
 from hstmap.errors import BrokenImageError, RejectedImageError
-from hstmap.wfc3.header import one_line
+from hstmap.wfc3.header import Headers, one_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FitsFile"]
+__all__ = ["FitsFile", "Hdu"]
 
-# What astropy raises at headers that are not as they should be. Errors of a store are none of
-# these and pass through.
+# What astropy raises at headers and data that are not as they should be. Errors of a store are
+# none of these and pass through.
 _FITS_ERRORS = (
     OSError,
     EOFError,
@@ -33,11 +36,45 @@ _FITS_ERRORS = (
     IndexError,
     AttributeError,
     OverflowError,
-    zlib.error,
+    fits.VerifyError,
 )
 
 # SCI is HDU 1 in every product of the archive; a file without one is not searched to its end.
 _N_HDUS_SEARCHED = 12
+# No image that a worker can hold is larger; a gzip file may be made to be.
+_MAX_DECOMPRESSED_NBYTES = 2**31
+
+
+@dataclass(frozen=True)
+class Hdu:
+    """What is to be known of an HDU before its array is read.
+
+    Parameters
+    ----------
+    name : str
+        EXTNAME, or ``"PRIMARY"``.
+    header : astropy.io.fits.Header
+        Its header.
+    is_image : bool
+        Whether it is an image, not a table (which may hold a tile-compressed one).
+    shape : tuple of int
+        Of its array, as numpy has it; empty if it has no pixels.
+    constant : float, int or None
+        The value of all pixels, where the archive has written NPIX1, NPIX2 and PIXVALUE in place
+        of an array.
+    end : int
+        First byte of the file that is not of its array.
+    astropy_hdu : object
+        What reads the array.
+    """
+
+    name: str
+    header: Any
+    is_image: bool
+    shape: tuple[int, ...]
+    constant: float | None
+    end: int
+    astropy_hdu: Any
 
 
 class FitsFile:
@@ -51,7 +88,7 @@ class FitsFile:
     Raises
     ------
     BrokenImageError
-        If it is empty or not FITS, or its first header does not end.
+        If it is empty or not FITS, or its first header cannot be read.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -59,28 +96,39 @@ class FitsFile:
         magic = file.read(6)
         if not magic:
             raise BrokenImageError("empty", "the file has no bytes")
-        self._nbytes: int | None = None
-        stream = file
         if magic.startswith(b"\x1f\x8b"):
-            stream = cast("BinaryIO", gzip.GzipFile(fileobj=file))
-        elif magic == b"SIMPLE":
-            self._nbytes = file.seek(0, 2)
-        else:
+            file, magic = _decompressed(file), b"SIMPLE"
+        if magic != b"SIMPLE":
             raise BrokenImageError("not_fits", f"the file begins with {magic!r}, not with SIMPLE")
+        self._nbytes = file.seek(0, io.SEEK_END)
         file.seek(0)
-        self._hdus = _open(stream)
-        self.primary = self._hdus[0].header
+        self._hdus = _open(file)
+        self._known: dict[int, Hdu] = {}
+        primary = self.hdu(0)
+        if primary is None:
+            raise BrokenImageError("bad_header", "the first FITS header cannot be read")
+        self.primary = primary
 
-    def hdu(self, index: int) -> Any:
-        """Return an HDU, or None where there is no further one."""
-        try:
-            return self._hdus[index]
-        except IndexError:
-            return None
-        except _FITS_ERRORS as error:
-            raise BrokenImageError(
-                "bad_header", f"the header of HDU {index} cannot be read: {one_line(error)}"
-            ) from error
+    def hdu(self, index: int) -> Hdu | None:
+        """Return an HDU, or None where there is no further one.
+
+        Raises
+        ------
+        BrokenImageError
+            If its header cannot be read (reason ``bad_header``).
+        """
+        if index not in self._known:
+            try:
+                astropy_hdu = self._hdus[index]
+            except IndexError:
+                return None
+            except _FITS_ERRORS as error:
+                raise _bad_header(index, error) from error
+            try:
+                self._known[index] = _describe(astropy_hdu)
+            except _FITS_ERRORS as error:
+                raise _bad_header(index, error) from error
+        return self._known[index]
 
     def find_science(self) -> int:
         """Return the number of the HDU that holds the science image.
@@ -92,7 +140,7 @@ class FitsFile:
         BrokenImageError
             If the file ends before it.
         """
-        if shape_of(self.hdu(0)):
+        if self.primary.shape:
             return 0
         n_hdus = 1
         is_compressed = False
@@ -100,19 +148,19 @@ class FitsFile:
             hdu = self.hdu(index)
             if hdu is None:
                 break
-            n_hdus += 1
-            if hdu.name == "SCI" and is_plain_image(hdu):
+            if hdu.name == "SCI" and hdu.is_image:
                 return index
+            n_hdus += 1
             is_compressed |= "ZIMAGE" in hdu.header
         if is_compressed:
             raise RejectedImageError(
                 "compressed", "the images are tile-compressed; expected plain SCI, ERR and DQ"
             )
-        if n_hdus == 1 and "INSTRUME" in self.primary:
+        if n_hdus == 1 and "INSTRUME" in self.primary.header:
             raise BrokenImageError("truncated", "the file ends after its primary header")
         raise RejectedImageError("no_sci", "no image in the primary HDU and no SCI extension")
 
-    def check_length(self, index: int) -> None:
+    def check_length(self, hdu: Hdu) -> None:
         """Check that the file is as long as an HDU's header says.
 
         Raises
@@ -120,17 +168,14 @@ class FitsFile:
         BrokenImageError
             If it is shorter (reason ``truncated``).
         """
-        hdu = self.hdu(index)
-        nbytes = math.prod(hdu.shape) * abs(hdu.header["BITPIX"]) // 8 if hdu.shape else 0
-        end = hdu.fileinfo()["datLoc"] + nbytes
-        if self._nbytes is not None and end > self._nbytes:
+        if hdu.end > self._nbytes:
             raise BrokenImageError(
                 "truncated",
                 f"{hdu.name} ({' x '.join(map(str, hdu.shape[::-1]))} pixels) should end at byte"
-                f" {end:,}, the file ends at {self._nbytes:,}: cut short, or its header lies",
+                f" {hdu.end:,}, the file ends at {self._nbytes:,}: cut short, or its header lies",
             )
 
-    def pixels(self, index: int) -> NDArray[Any]:
+    def pixels(self, hdu: Hdu) -> NDArray[Any]:
         """Return the array of an HDU as astropy reads it; a constant one is filled.
 
         Raises
@@ -138,47 +183,86 @@ class FitsFile:
         BrokenImageError
             If the file is shorter than the header says.
         """
-        self.check_length(index)
-        hdu = self.hdu(index)
-        if not hdu.shape:
-            dtype = _CONSTANT_DTYPES[hdu.header["BITPIX"]]
-            return np.full(shape_of(hdu), hdu.header["PIXVALUE"], dtype=dtype)
+        if hdu.constant is not None:
+            dtype = np.float32 if isinstance(hdu.constant, float) else np.int32
+            return np.full(hdu.shape, hdu.constant, dtype=dtype)
+        self.check_length(hdu)
         try:
-            return cast("NDArray[Any]", hdu.data)
+            return cast("NDArray[Any]", hdu.astropy_hdu.data)
         except _FITS_ERRORS as error:
             raise BrokenImageError(
                 "truncated", f"the pixels of {hdu.name} cannot be read: {one_line(error)}"
             ) from error
 
 
-_CONSTANT_DTYPES = {8: np.uint8, 16: np.int16, 32: np.int32, -32: np.float32, -64: np.float64}
+class _GuardedFile:
+    """What astropy reads through: stops at a header that would keep it busy for ever.
 
-
-def _open(stream: BinaryIO) -> Any:
-    from astropy.io import fits
-
-    try:
-        return fits.open(stream, memmap=False, lazy_load_hdus=True, disable_image_compression=True)
-    except _FITS_ERRORS as error:
-        reason = "no_end" if "END card" in str(error) else "not_fits"
-        raise BrokenImageError(reason, f"no FITS header can be read: {one_line(error)}") from error
-
-
-def is_plain_image(hdu: Any) -> bool:
-    """Whether an HDU is an image, not a table that may hold a compressed one."""
-    return hasattr(hdu, "shape") and "ZIMAGE" not in hdu.header
-
-
-def shape_of(hdu: Any) -> tuple[int, ...]:
-    """Return the shape of an HDU's array as numpy has it; empty if it has no pixels.
-
-    The archive keeps an array of one value as a header alone, with NPIX1, NPIX2 and PIXVALUE.
+    FITS allows 999 axes and 999 columns. astropy goes through as many as the header claims: a
+    damaged digit would hold a worker until its time is up.
     """
-    shape = tuple(int(length) for length in hdu.shape)
-    if not shape:
-        header = hdu.header
-        lengths = (header.get("NPIX2"), header.get("NPIX1"))
-        is_constant = isinstance(header.get("PIXVALUE"), (int, float))
-        if is_constant and all(isinstance(n, int) and n > 0 for n in lengths):
-            return cast("tuple[int, int]", lengths)
-    return () if 0 in shape else shape
+
+    _TOO_MANY = re.compile(rb"(NAXIS   |TFIELDS )= *\+?\d{4,}")
+    _HEADER_BLOCK_NBYTES = 2880
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek = file.seek
+        self.tell = file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        if size == self._HEADER_BLOCK_NBYTES and (match := self._TOO_MANY.search(data)):
+            raise OSError(f"{match.group().decode()}: FITS allows 999")
+        return data
+
+
+def _decompressed(file: BinaryIO) -> BinaryIO:
+    """Return what a gzip file holds; of one that was cut short, what is left of it."""
+    file.seek(0)
+    try:
+        data = zlib.decompressobj(wbits=31).decompress(file.read(), _MAX_DECOMPRESSED_NBYTES)
+    except zlib.error as error:
+        raise BrokenImageError("not_fits", f"gzip cannot be decompressed: {error}") from error
+    if not data.startswith(b"SIMPLE"):
+        raise BrokenImageError(
+            "not_fits", f"in the gzip file is {data[:6]!r}..., which is not FITS: expected SIMPLE"
+        )
+    return io.BytesIO(data)
+
+
+def _open(file: BinaryIO) -> Any:
+    try:
+        return fits.open(
+            _GuardedFile(file), memmap=False, lazy_load_hdus=True, disable_image_compression=True
+        )
+    except _FITS_ERRORS as error:
+        reason = "no_end" if "END card" in str(error) else "bad_header"
+        raise BrokenImageError(
+            reason, f"the first FITS header cannot be read: {one_line(error)}"
+        ) from error
+
+
+def _bad_header(index: int, error: Exception) -> BrokenImageError:
+    return BrokenImageError(
+        "bad_header", f"the header of HDU {index} cannot be read: {one_line(error)}"
+    )
+
+
+def _describe(astropy_hdu: Any) -> Hdu:
+    header = astropy_hdu.header
+    is_image = hasattr(astropy_hdu, "shape") and "ZIMAGE" not in header
+    shape = tuple(int(length) for length in astropy_hdu.shape) if is_image else ()
+    end = astropy_hdu.fileinfo()["datLoc"]
+    constant = None
+    if shape:
+        end += math.prod(shape) * abs(header["BITPIX"]) // 8
+    elif is_image:
+        headers = Headers(header, header)
+        lengths = headers.integer("NPIX2"), headers.integer("NPIX1")
+        value = headers.value("PIXVALUE")
+        if isinstance(value, (int, float)) and all(lengths):
+            shape, constant = cast("tuple[int, int]", lengths), value
+    if any(length <= 0 for length in shape):
+        shape = ()
+    return Hdu(astropy_hdu.name, header, is_image, shape, constant, end, astropy_hdu)

@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from astropy.io.fits import VerifyError
+from astropy.io.fits.card import Undefined
+
 from hstmap.errors import RejectedImageError
 
 if TYPE_CHECKING:
@@ -54,9 +57,6 @@ class Headers:
 
     def value(self, keyword: str) -> Any:
         """Return the value of a card, or None where it is missing, empty or cannot be parsed."""
-        from astropy.io.fits import VerifyError
-        from astropy.io.fits.card import Undefined
-
         for header in (self.primary, self.science):
             try:
                 value = header[keyword]

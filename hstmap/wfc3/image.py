@@ -84,7 +84,8 @@ def read_image(
         if weight_file is not None:
             planes.wht = read_weights(weight_file, planes.sci.shape)
         mask = make_mask(planes, parameters.mask_bits, notes)
-        wcs = build_wcs(planes.headers.science, notes)
+        ny, nx = planes.sci.shape
+        wcs = build_wcs(planes.headers.science, nx, ny, notes)
         facts = _header_facts(planes.headers, name, notes) | _geometry(planes, wcs, notes)
     notes.extend(warning_lines(caught))
     n_saturated = 0 if planes.dq is None else int(np.count_nonzero(planes.dq & _SATURATED))

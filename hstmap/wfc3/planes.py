@@ -9,7 +9,7 @@ import numpy as np
 
 from hstmap.errors import BrokenImageError, RejectedImageError
 from hstmap.wfc3 import reject
-from hstmap.wfc3.hdus import FitsFile, is_plain_image, shape_of
+from hstmap.wfc3.hdus import FitsFile, Hdu
 from hstmap.wfc3.header import Headers, count_rate_divisor, product_of_name
 
 if TYPE_CHECKING:
@@ -72,21 +72,21 @@ def read_planes(file: BinaryIO, name: str, parameters: ReadParameters, notes: li
         As `hstmap.wfc3.image.read_image` does.
     """
     fits_file = FitsFile(file)
-    primary = Headers(fits_file.primary, fits_file.primary)
+    primary = Headers(fits_file.primary.header, fits_file.primary.header)
     reject.check_headers(primary)
     product = product_of_name(name) or product_of_name(primary.text("FILENAME"))
-    science = fits_file.find_science()
-    header = fits_file.hdu(science).header
-    if science == 0:
+    index = fits_file.find_science()
+    science = cast("Hdu", fits_file.hdu(index))
+    if index == 0:
         product = "image"
     if product == "ima" and not parameters.ima:
         raise RejectedImageError("ima", "an IMA; its last read is read on request (ima=True)")
-    headers = Headers(fits_file.primary, header)
+    headers = Headers(primary.primary, science.header)
     divisor = count_rate_divisor(headers, notes)
     sci = _read_science(fits_file, science, parameters)
     planes = Planes(product, headers, sci)
-    if science > 0:
-        _read_companions(fits_file, science, planes, notes)
+    if index > 0:
+        _read_companions(fits_file, index, planes, notes)
     if planes.product == "ima":
         _trim_border(planes)
     if divisor != 1:
@@ -103,20 +103,19 @@ def read_weights(file: BinaryIO, shape: tuple[int, ...]) -> NDArray[np.float32]:
         If its shape is not that of the image.
     """
     fits_file = FitsFile(file)
-    index = 0 if shape_of(fits_file.hdu(0)) else 1
-    hdu = fits_file.hdu(index)
-    found = shape_of(hdu) if hdu is not None and is_plain_image(hdu) else ()
-    if found != shape:
+    hdu = fits_file.primary if fits_file.primary.shape else fits_file.hdu(1)
+    found = () if hdu is None else hdu.shape
+    if hdu is None or found != shape:
         raise BrokenImageError("shape", f"the weight map's shape is {found}, the image's {shape}")
-    return _native_float(fits_file.pixels(index))
+    return _native_float(fits_file.pixels(hdu))
 
 
 def _read_science(
-    fits_file: FitsFile, index: int, parameters: ReadParameters
+    fits_file: FitsFile, science: Hdu, parameters: ReadParameters
 ) -> NDArray[np.float32]:
-    fits_file.check_length(index)
-    reject.check_shape(shape_of(fits_file.hdu(index)), parameters.min_side, parameters.max_pixels)
-    return _native_float(fits_file.pixels(index))
+    fits_file.check_length(science)
+    reject.check_shape(science.shape, parameters.min_side, parameters.max_pixels)
+    return _native_float(fits_file.pixels(science))
 
 
 def _read_companions(fits_file: FitsFile, science: int, planes: Planes, notes: list[str]) -> None:
@@ -128,18 +127,18 @@ def _read_companions(fits_file: FitsFile, science: int, planes: Planes, notes: l
         hdu = fits_file.hdu(index)
         if hdu is None or hdu.name == "SCI":
             break
-        if hdu.name not in ("ERR", "DQ", "WHT") or not is_plain_image(hdu):
+        if hdu.name not in ("ERR", "DQ", "WHT") or not hdu.is_image:
             continue
         found.add(hdu.name)
-        shape = shape_of(hdu)
-        if not shape:
+        if not hdu.shape:
             notes.append(f"{hdu.name} has no pixels")
             continue
-        if shape != planes.sci.shape:
+        if hdu.shape != planes.sci.shape:
             raise BrokenImageError(
-                "shape", f"SCI has shape {planes.sci.shape}, {hdu.name} {shape}: they must agree"
+                "shape",
+                f"SCI has shape {planes.sci.shape}, {hdu.name} {hdu.shape}: they must agree",
             )
-        pixels = fits_file.pixels(index)
+        pixels = fits_file.pixels(hdu)
         if hdu.name == "DQ":
             planes.dq = _native_dq(pixels)
         else:

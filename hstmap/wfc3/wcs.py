@@ -7,6 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS, WcsError
 
 from hstmap.wfc3.header import Headers, one_line
 
@@ -16,34 +18,49 @@ if TYPE_CHECKING:
 __all__ = ["build_wcs", "footprint", "frame_centre", "pixel_scale_arcsec"]
 
 # The cards that make a celestial WCS with SIP distortion. The rest of a 200-card header - other
-# solutions (CRVAL1A, ...), dates, calibration - changes nothing and costs most of the time.
+# solutions (CRVAL1A, ...), dates, calibration - changes nothing and costs most of the time. A
+# number of axes (WCSAXES) follows from the cards, and would be believed where it is damaged.
 _LINEAR_CARDS = (
-    r"WCSAXES|CRPIX[12]|CRVAL[12]|CTYPE[12]|CUNIT[12]|CDELT[12]|CROTA[12]|(CD|PC)[12]_[12]"
-    r"|PV[12]_\d+|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH|WCSNAME|NAXIS[12]?"
+    r"CRPIX[12]|CRVAL[12]|CTYPE[12]|CUNIT[12]|CDELT[12]|CROTA[12]|(CD|PC)[12]_[12]"
+    r"|PV[12]_\d\d?|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH|WCSNAME|NAXIS[12]"
 )
 _LINEAR = re.compile(rf"^({_LINEAR_CARDS})$")
+_SIP_ORDERS = ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER")
+_MAX_SIP_ORDER = 9
+# The detector's pixels are 0.13 arcsec, drizzled ones 0.03 to 0.13: what is far off is damaged.
+_MIN_SCALE_ARCSEC, _MAX_SCALE_ARCSEC = 0.005, 5.0
 _WITH_SIP = re.compile(rf"^({_LINEAR_CARDS}|[AB]P?_(ORDER|\d_\d))$")
 
+_WCS_ERRORS = (
+    WcsError,
+    fits.VerifyError,
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+)
 
-def build_wcs(header: Any, notes: list[str]) -> Any:
+
+def build_wcs(header: Any, nx: int, ny: int, notes: list[str]) -> Any:
     """Return the celestial WCS of a header.
 
     Parameters
     ----------
     header : astropy.io.fits.Header
         Header of the science HDU.
+    nx, ny : int
+        Size of the image in pixels.
     notes : list of str
         Gets a line if there is no usable WCS.
 
     Returns
     -------
     astropy.wcs.WCS or None
-        Equal to ``WCS(header)``; None if the header has no celestial WCS or one that does not
-        give finite coordinates.
+        Equal to ``WCS(header)``; None if the header has no celestial WCS, or one that does not
+        give finite coordinates all over the image.
     """
-    from astropy.io import fits
-    from astropy.wcs import WCS, WcsError
-
     missing = _missing_cards(header)
     if missing:
         notes.append(f"no WCS ({', '.join(missing)} missing): sky coordinates are null")
@@ -55,17 +72,31 @@ def build_wcs(header: Any, notes: list[str]) -> Any:
     pattern = _WITH_SIP if has_sip else _LINEAR
     cards = [card for card in header.cards if pattern.match(card.keyword)]
     try:
-        wcs = WCS(fits.Header(cards))
-        trial = wcs.all_pix2world([[0.0, 0.0], [1.0, 1.0]], 0)
-    except (WcsError, fits.VerifyError, ValueError, KeyError, TypeError, IndexError) as error:
+        wcs = _checked_wcs(fits.Header(cards), nx, ny)
+    except _WCS_ERRORS as error:
         notes.append(f"the WCS cannot be used ({one_line(error)}): sky coordinates are null")
-        return None
-    is_celestial = wcs.naxis == 2 and wcs.wcs.lng >= 0 and wcs.wcs.lat >= 0
-    if not is_celestial or not np.isfinite(trial).all() or (trial[0] == trial[1]).all():
-        notes.append("the WCS gives no coordinates of the sky: sky coordinates are null")
         return None
     if wcs.wcs.radesys not in ("", "ICRS"):
         notes.append(f"RADESYS is {wcs.wcs.radesys}: taken as ICRS")
+    return wcs
+
+
+def _checked_wcs(header: Any, nx: int, ny: int) -> Any:
+    """Make a WCS, and raise a ValueError if it does not lead to the sky."""
+    headers = Headers(header, header)
+    for keyword in _SIP_ORDERS:
+        # astropy makes as many coefficients as a damaged order says.
+        if (headers.number(keyword) or 0) > _MAX_SIP_ORDER:
+            raise ValueError(f"{keyword} is above {_MAX_SIP_ORDER}")
+    wcs = WCS(header)
+    if wcs.naxis != 2 or wcs.wcs.lng < 0 or wcs.wcs.lat < 0:
+        raise ValueError("it has no celestial axes")
+    x, y = np.array([[0, nx, 0, nx], [0, 0, ny, ny]]) - 0.5
+    if not np.isfinite(wcs.all_pix2world(x, y, 0)).all():
+        raise ValueError("it gives no coordinates")
+    scale = pixel_scale_arcsec(wcs, nx, ny)
+    if not _MIN_SCALE_ARCSEC < scale < _MAX_SCALE_ARCSEC:
+        raise ValueError(f"its pixels are {scale:g} arcsec")
     return wcs
 
 
@@ -74,7 +105,9 @@ def _missing_cards(header: Any) -> list[str]:
     headers = Headers(header, header)
     scale = ("CDELT1", "CDELT2") if "CDELT1" in header else ("CD1_1", "CD2_2")
     numbers = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2", *scale)
-    missing = [keyword for keyword in ("CTYPE1", "CTYPE2") if not headers.text(keyword)]
+    missing = [
+        keyword for keyword in ("CTYPE1", "CTYPE2") if not isinstance(headers.value(keyword), str)
+    ]
     missing += [keyword for keyword in numbers if headers.number(keyword) is None]
     return missing
 

@@ -154,11 +154,8 @@ def test_first_request_has_room_for_longer_headers():
 
 def test_no_warning_leaks_of_any_real_file(data_dir, recwarn, capfd):
     for path in sorted((data_dir / "other-ir").iterdir()):
-        with path.open("rb") as file:
-            try:
-                read_image(file, path.name, ReadParameters(ima=True))
-            except ImageError as error:
-                assert path.name.endswith("_wht.fits"), error
+        if "stamp_1002_f160w_wht" not in path.name:
+            assert read_path(path, ima=True).info.nx >= 64
     assert list(recwarn) == []
     assert capfd.readouterr() == ("", "")
 
@@ -423,6 +420,9 @@ def test_rootname(make_flt, name, in_header, rootname, n_notes):
         {"CTYPE1": "RA---XYZ", "CTYPE2": "DEC--XYZ"},
         {"CTYPE1": "LINEAR", "CTYPE2": "LINEAR"},
         {"B_ORDER": None},
+        {"A_ORDER": 10**12, "B_ORDER": 10**12},
+        {"CTYPE1": True},
+        {"CD1_1": 1e300, "CD2_2": 1e300},
         {"A_1_1": "?"},
     ],
 )

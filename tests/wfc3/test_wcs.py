@@ -73,7 +73,7 @@ def test_the_frame_of_reference_is_noted_if_it_is_not_icrs(radesys):
     if radesys:
         header["RADESYS"] = radesys
     notes: list[str] = []
-    assert build_wcs(header, notes) is not None
+    assert build_wcs(header, NX, NY, notes) is not None
     assert any("FK5" in note for note in notes) == (radesys == "FK5")
 
 
@@ -91,6 +91,6 @@ def test_scales_as_cdelt_with_pc_or_as_cd_are_the_same_wcs():
     expected = cd.all_pix2world(x, y, 0)
     for header in (pc.to_header(), cd_header):
         notes: list[str] = []
-        wcs = build_wcs(header, notes)
+        wcs = build_wcs(header, NX, NY, notes)
         np.testing.assert_allclose(wcs.all_pix2world(x, y, 0), expected, rtol=0, atol=1e-11)
         assert notes == []
