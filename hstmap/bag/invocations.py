@@ -162,7 +162,7 @@ class InvocationTransport:
             If the backend's storage cannot be read.
         """
         deadline = math.inf if timeout_s is None else self._clock() + timeout_s
-        while not self._reports:
+        while True:
             self._look()
             self._give_up_on_the_silent()
             left_s = deadline - self._clock()

@@ -17,8 +17,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Protocol
 
+from hstmap.bag.home import listen_at
 from hstmap.bag.task import EngineOptions, RemoteError, Stage, WorkerInfo
 from hstmap.bag.transport import Call, CallEnded, CallStarted, Report
 from hstmap.bag.wire import Packer, Reply, call_ended
@@ -38,7 +40,7 @@ class WorkerPool(Protocol):
         """Number of workers that are kept running."""
 
     @property
-    def address(self) -> str:
+    def address(self) -> Path:
         """Path for the socket that workers connect to."""
 
     def start(self) -> None:
@@ -101,9 +103,7 @@ class PilotTransport:
         self._packer = Packer(shared_path=True)
         self._program = self._packer.pack_program(stage, self._options.retry_on)
         if self._listener is None:
-            self._listener = socket.socket(socket.AF_UNIX)
-            self._listener.bind(self._pool.address)
-            self._listener.listen(socket.SOMAXCONN)
+            self._listener = listen_at(self._pool.address)
             self._start_workers()
 
     def submit(self, calls: Sequence[Call]) -> None:
@@ -138,10 +138,12 @@ class PilotTransport:
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         n_free = self.n_free
-        while not self._reports:
+        while True:
+            # Listen even if there is news already: an answer that has come must not be taken for
+            # one that is overdue.
             wait_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            self._listen(wait_s)
-            if self.n_free > n_free or wait_s == 0.0:
+            self._listen(0.0 if self._reports else wait_s)
+            if self._reports or self.n_free > n_free or wait_s == 0.0:
                 break
         reports, self._reports = self._reports, []
         return reports

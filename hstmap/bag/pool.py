@@ -16,7 +16,6 @@ from typing import Any
 from hstmap.bag.home import home_folder
 from hstmap.bag.outcome import attempt_call
 from hstmap.bag.worker import serve
-from hstmap.errors import EngineError
 
 __all__ = ["LocalPool", "last_words", "n_cpus"]
 
@@ -24,7 +23,6 @@ _N_SPARE_CALLS = 1000  # as many workers can die before a new job has to be star
 _LONGEST_CALL_S = 2_000_000  # poll(2) takes milliseconds as an int: 24 days
 _LAST_WORDS_WAIT_S = 0.5
 _SOCKET_NUMBERS = itertools.count()
-_LONGEST_SOCKET_PATH = 100  # sockaddr_un has room for 104 bytes on macOS, 108 on Linux
 
 
 class LocalPool:
@@ -48,7 +46,8 @@ class LocalPool:
         self._make_executor = make_executor
         self._log_tail = log_tail
         self._n_workers = n_workers
-        self._address = _new_address()
+        # With the process's number, as a fork of the client has the same folder and count.
+        self._address = home_folder() / f"{os.getpid()}-{next(_SOCKET_NUMBERS)}.sock"
         self._starting: threading.Thread | None = None
         self._start_error: str | None = None
         self._executor: Any = None
@@ -62,7 +61,7 @@ class LocalPool:
         return self._n_workers
 
     @property
-    def address(self) -> str:
+    def address(self) -> Path:
         """Path for the socket that workers connect to."""
         return self._address
 
@@ -84,7 +83,7 @@ class LocalPool:
     def _launch(self) -> None:
         if self._executor is None:
             self._executor = self._make_executor(self._n_workers)
-        calls = [(self._address, index) for index in range(self._n_workers + _N_SPARE_CALLS)]
+        calls = [(str(self._address), index) for index in range(self._n_workers + _N_SPARE_CALLS)]
         self._futures = self._executor.map(
             serve, calls, timeout=_LONGEST_CALL_S, include_modules=None
         )
@@ -128,14 +127,7 @@ class LocalPool:
         if self._executor is not None:
             self._executor.compute_handler.clear()  # kills the runner and all that it forked
             atexit.unregister(self._executor._clean_at_exit)
-        Path(self._address).unlink(missing_ok=True)
-
-
-def _new_address() -> str:
-    address = home_folder() / f"{next(_SOCKET_NUMBERS)}.sock"
-    if len(os.fsencode(address)) > _LONGEST_SOCKET_PATH:
-        raise EngineError(f"{address} is too long a path for a socket; set TMPDIR to a shorter one")
-    return str(address)
+        self._address.unlink(missing_ok=True)
 
 
 def last_words(status: Mapping[str, Any]) -> tuple[str, str] | None:

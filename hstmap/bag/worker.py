@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NoReturn
 
-from hstmap.bag.home import remove_if_abandoned
+from hstmap.bag.home import connect_to, remove_if_abandoned, settle_within
 from hstmap.bag.wire import Program, perform
 
 __all__ = ["Hello", "Setup", "Work", "serve"]
@@ -62,10 +62,9 @@ def serve(address: str, index: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's to handle
     home, process_group = Path(address).parent, os.getpgrp()
+    settle_within(home)
     try:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(address)
-            connection = Connection(client.detach())
+        connection = Connection(connect_to(Path(address)).detach())
     except OSError:
         _end_with_client(home, process_group)
     watch = threading.Thread(

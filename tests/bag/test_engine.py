@@ -259,6 +259,18 @@ def test_a_hanging_task_ends_at_its_time_out(kind: str) -> None:
     assert time.monotonic() - started < 60  # an hour if it had been waited for
 
 
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_a_caller_who_takes_time_does_not_make_attempts_overdue(kind: str) -> None:
+    with new_engine(kind, timeout_s=1.5) as engine:
+        tasks = [Task(str(n), 0.2 * n) for n in range(4)]
+        statuses = []
+        for attempt in engine.run(Stage("test", hang, tasks)):
+            if not statuses:
+                time.sleep(2.0)
+            statuses.append(attempt.status)
+    assert statuses == ["ok"] * 4
+
+
 def many_bytes(nbytes: int) -> bytes:
     return b"\x55" * nbytes
 

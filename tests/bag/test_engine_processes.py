@@ -267,6 +267,27 @@ def test_an_engine_that_nobody_closed_does_not_keep_the_program(tmp_path: Path) 
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def test_tasks_may_have_engines_of_their_own(tmp_path: Path) -> None:
+    client = start_client(
+        """
+        def outer(order):
+            with engine_of() as engine:
+                return len(list(engine.run(Stage("inner", slow, tasks_in(order[0])))))
+
+        def tasks_in(folder):
+            return [Task(str(n), (folder, 0)) for n in range(3)]
+
+        with engine_of() as engine:
+            print([a.value for a in engine.run(Stage("outer", outer, tasks(0, 0)))])
+        """,
+        tmp_path / "run",
+    )
+    stdout, stderr = client.communicate(timeout=PATIENCE_S)
+    assert (stdout, stderr) == ("[3, 3]\n", "")
+    wait_until_gone({int(path.name) for path in (tmp_path / "run").iterdir()})
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 def test_programs_side_by_side_do_not_meet(tmp_path: Path) -> None:
     script = """
     with engine_of() as engine:
