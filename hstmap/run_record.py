@@ -26,7 +26,7 @@ __all__ = [
 MANIFEST_KEY: Final = "manifest.parquet"
 PLAN_KEY: Final = "plan.json"
 _RUN_KEY: Final = "run.json"
-_SUMMARY_KEYS: Final = ("sources.parquet", "images.parquet")
+_SUMMARY_KEYS: Final = ("sources.parquet", "images.parquet", "coverage.moc.fits")
 _OWN_PREFIXES: Final = ("parts/", "catalogs/", "ledger/")
 
 

@@ -1,8 +1,9 @@
 """The reduce: parts become the summary, and every row is accounted for.
 
 ``sources.parquet`` holds every source, ``images.parquet`` one row for each image of the manifest,
-both in the manifest's order whatever the order in which the parts were written, so that two runs
-over the same images give the same bytes of sources.
+``coverage.moc.fits`` the sky that they cover. The tables are in the manifest's order whatever the
+order in which the parts were written, so that two runs over the same images give the same bytes
+of sources.
 """
 
 from __future__ import annotations
@@ -18,26 +19,24 @@ import pyarrow.parquet as pq
 
 from hstmap.archive.manifest import Manifest
 from hstmap.errors import ConservationError, UsageError
-from hstmap.parquet_metadata import astropy_metadata
+from hstmap.parquet_metadata import ARROW_TYPES, arrow_schema
 from hstmap.parts import part_images, part_keys
 from hstmap.run_record import MANIFEST_KEY, read_run_record
+from hstmap.sky import coverage_moc, healpix_29
 from hstmap.storage import StorageOptions, Store, open_store
-from hstmap.wfc3.schema import IMAGE_COLUMNS, SOURCE_COLUMNS, Column
+from hstmap.wfc3.schema import IMAGE_COLUMNS, SOURCE_COLUMNS, SUMMARY_COLUMNS, Column
 
-__all__ = ["IMAGES_FILE", "SOURCES_FILE", "Summary", "arrow_schema", "reduce_run"]
+__all__ = ["COVERAGE_FILE", "IMAGES_FILE", "SOURCES_FILE", "Summary", "reduce_run"]
 
 SOURCES_FILE: Final = "sources.parquet"
 IMAGES_FILE: Final = "images.parquet"
+COVERAGE_FILE: Final = "coverage.moc.fits"
 
 _ROWS_A_GROUP: Final = 262_144
 _PARTS_IN_MEMORY: Final = 16
 #: Where several parts hold an image, the better outcome counts.
 _OUTCOME_RANK: Final = {
     "ok": 0, "empty": 0, "rejected": 0, "failed": 1, "forbidden": 2, "missing": 2,
-}  # fmt: skip
-_ARROW_TYPES: Final = {
-    "f4": pa.float32(), "f8": pa.float64(), "i2": pa.int16(), "i4": pa.int32(),
-    "i8": pa.int64(), "str": pa.string(),
 }  # fmt: skip
 _NAMED_IN_MESSAGES: Final = 3
 
@@ -76,39 +75,6 @@ class _Placed:
     stop: int
 
 
-def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
-    """Make the Arrow schema of a table, with units and descriptions in its fields.
-
-    Parameters
-    ----------
-    columns : iterable of Column
-
-    Returns
-    -------
-    pyarrow.Schema
-        Its metadata let astropy restore the units.
-    """
-    columns = tuple(columns)
-    fields = [
-        pa.field(
-            column.name,
-            _ARROW_TYPES[column.dtype],
-            metadata={
-                name: value
-                for name, value in (
-                    ("unit", column.unit),
-                    ("ucd", column.ucd),
-                    ("description", column.description),
-                    ("sextractor", column.sextractor),
-                )
-                if value
-            },
-        )
-        for column in columns
-    ]
-    return pa.schema(fields, metadata=astropy_metadata(columns))
-
-
 def reduce_run(out: str, options: StorageOptions | None = None) -> Summary:
     """Merge the parts of a run into its summary.
 
@@ -143,6 +109,9 @@ def reduce_run(out: str, options: StorageOptions | None = None) -> Summary:
     images = [placed[name] for name in names]
     n_sources = _write_sources(store, images)
     _write_images(store, images)
+    coverage = coverage_moc(image.row["footprint"] for image in images if image.row["footprint"])
+    if coverage is not None:
+        store.put(COVERAGE_FILE, coverage)
     outcomes = Counter(image.row["outcome"] for image in images)
     reasons = Counter(
         (image.row["outcome"], image.row["reason"]) for image in images if image.row["reason"]
@@ -227,7 +196,8 @@ def _source_tables(store: Store, images: Iterable[_Placed]) -> Iterator[pa.Table
 
 def _write_sources(store: Store, images: list[_Placed]) -> int:
     """Write the table of sources and check that no row was lost on the way."""
-    schema = arrow_schema(SOURCE_COLUMNS)
+    columns = (*SOURCE_COLUMNS, *SUMMARY_COLUMNS)
+    schema = arrow_schema(columns, _text_lengths(columns, images))
     expected = sum(image.row["n_sources"] for image in images)
     n_written = 0
     waiting: list[pa.Table] = []
@@ -236,7 +206,7 @@ def _write_sources(store: Store, images: list[_Placed]) -> int:
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
         for table in _source_tables(store, images):
-            waiting.append(table.cast(schema))
+            waiting.append(_with_healpix(table).cast(schema))
             if sum(map(len, waiting)) >= _ROWS_A_GROUP:
                 n_written += _write_groups(writer, waiting, whole_only=True)
         n_written += _write_groups(writer, waiting, whole_only=False)
@@ -245,6 +215,13 @@ def _write_sources(store: Store, images: list[_Placed]) -> int:
                 f"the images count {expected} sources, the summary has {n_written}"
             )
     return n_written
+
+
+def _with_healpix(table: pa.Table) -> pa.Table:
+    """Append the columns that only the summary has."""
+    (column,) = SUMMARY_COLUMNS
+    index = healpix_29(table["ra"].to_numpy(), table["dec"].to_numpy())
+    return table.append_column(column.name, pa.array(index))
 
 
 def _write_groups(writer: pq.ParquetWriter, waiting: list[pa.Table], *, whole_only: bool) -> int:
@@ -258,14 +235,21 @@ def _write_groups(writer: pq.ParquetWriter, waiting: list[pa.Table], *, whole_on
     return n
 
 
+def _text_lengths(columns: Iterable[Column], images: Iterable[_Placed]) -> dict[str, int]:
+    """Find the longest text of each column of texts, which all are those of images."""
+    names = [column.name for column in columns if column.dtype == "str"]
+    rows = [image.row for image in images]
+    return {name: max((len(row[name].encode()) for row in rows), default=0) for name in names}
+
+
 def _write_images(store: Store, images: list[_Placed]) -> None:
     """Write the table of images."""
-    schema = arrow_schema(IMAGE_COLUMNS)
+    schema = arrow_schema(IMAGE_COLUMNS, _text_lengths(IMAGE_COLUMNS, images))
     columns = []
     for column in IMAGE_COLUMNS:
         values = [image.row[column.name] for image in images]
         if column.dtype in ("f4", "f8"):
             values = [float("nan") if value is None else value for value in values]
-        columns.append(pa.array(values, type=_ARROW_TYPES[column.dtype]))
+        columns.append(pa.array(values, type=ARROW_TYPES[column.dtype]))
     with store.writer(IMAGES_FILE) as file:
         pq.write_table(pa.Table.from_arrays(columns, schema=schema), file, compression="zstd")

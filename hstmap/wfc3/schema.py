@@ -20,6 +20,7 @@ __all__ = [
     "POINT_LIKE_MAG",
     "POINT_LIKE_SIGMA",
     "SOURCE_COLUMNS",
+    "SUMMARY_COLUMNS",
     "TIMED_STEPS",
     "UPPER_LIMIT_SIGMA",
     "Column",
@@ -172,6 +173,12 @@ SOURCE_COLUMNS: Final[tuple[Column, ...]] = (
            "Data quality bits of the pixels within 0.45 arcsec, or-ed", "IMAFLAGS_ISO"),
     Column("flags", "i2", "", "meta.code.qual;src",
            "Flags of extraction and photometry, or-ed", "FLAGS"),
+)  # fmt: skip
+
+#: What only the summary has, because it is made from the others when parts are merged.
+SUMMARY_COLUMNS: Final = (
+    Column("_healpix_29", "i8", "", "pos.healpix",
+           "HEALPix index of the position, nested, order 29; -1 where there is none"),
 )  # fmt: skip
 
 #: What a worker times for every image, in the order in which it happens.

@@ -24,7 +24,12 @@ from hstmap.pipeline import RunOptions, plan_run, run_map
 from hstmap.summary import reduce_run
 from hstmap.wfc3.detect import PRESETS
 from hstmap.wfc3.image import ReadParameters
-from hstmap.wfc3.schema import IMAGE_COLUMNS, SOURCE_COLUMNS, catalog_columns
+from hstmap.wfc3.schema import (
+    IMAGE_COLUMNS,
+    SOURCE_COLUMNS,
+    SUMMARY_COLUMNS,
+    catalog_columns,
+)
 from support.archive import write_archive, write_broken_files
 
 PARAMETERS = RunParameters()
@@ -52,7 +57,7 @@ def test_every_image_has_its_catalog_its_row_and_its_sources(images, tmp_path):
     assert summary.outcomes == {"ok": 5} == result.outcomes
     sources = pd.read_parquet(out / "sources.parquet")
     rows = pd.read_parquet(out / "images.parquet")
-    assert list(sources) == [column.name for column in SOURCE_COLUMNS]
+    assert list(sources) == [column.name for column in (*SOURCE_COLUMNS, *SUMMARY_COLUMNS)]
     assert list(rows) == [column.name for column in IMAGE_COLUMNS]
     assert len(sources) == rows["n_sources"].sum() == summary.n_sources == result.n_sources > 0
     assert list(rows["rootname"]) == sorted(path.name[:9] for path in images.iterdir())

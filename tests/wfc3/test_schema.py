@@ -10,13 +10,17 @@ from hstmap.wfc3.schema import (
     IMAGE_COLUMNS,
     OUTCOMES,
     SOURCE_COLUMNS,
+    SUMMARY_COLUMNS,
     catalog_columns,
     source_columns_of_image,
 )
 
 EVERY_COLUMN = [
     pytest.param(column, id=f"{table}.{column.name}")
-    for table, columns in (("sources", SOURCE_COLUMNS), ("images", IMAGE_COLUMNS))
+    for table, columns in (
+        ("sources", (*SOURCE_COLUMNS, *SUMMARY_COLUMNS)),
+        ("images", IMAGE_COLUMNS),
+    )
     for column in columns
 ]
 
