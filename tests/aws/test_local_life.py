@@ -189,6 +189,20 @@ def test_clients_that_are_given_the_environment_find_every_service_here(local_aw
     assert account == "123456789012"
 
 
+def test_importing_it_brings_no_server_and_a_missing_package_is_named():
+    code = (
+        "import sys\n"
+        "sys.modules['aiohttp'] = None\n"
+        "from hstmap.aws.local import Fault, LocalAwsOptions, parse_report\n"
+        "assert not {'boto3', 'botocore', 'moto'} & set(sys.modules)\n"
+        "from hstmap.aws.local import LocalAws\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert "UsageError: the loopback AWS needs aiohttp" in result.stderr
+
+
 @pytest.mark.parametrize(
     "options", [{"concurrency": 0}, {"retry_delays_s": ()}, {"n_cores": 0}, {"n_cores": -1}]
 )

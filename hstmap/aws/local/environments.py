@@ -153,6 +153,11 @@ class Environment:
             self._killed_by = reason
             self._kill_processes()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the runtime process is there."""
+        return self._exited is not None and not self._exited.done()
+
     def set_cpu(self, share: float | None) -> None:
         """Limit the CPU to this many vCPUs, or not at all."""
         self._limits.set_cpu(share)
@@ -223,6 +228,9 @@ class Environment:
         exited = self._require_exited()
         if not exited.done():
             await asyncio.to_thread(self._kill_processes)
+            await asyncio.wait({exited}, timeout=_SETTLE_S)
+        if not exited.done() and self._process.returncode is None:
+            self._process.kill()
         await exited
         await asyncio.to_thread(self._limits.kill)
         if self._output is not None:

@@ -79,7 +79,7 @@ class Invoker:
             Errors of the function and of its environment are outcomes too.
         """
         async with self.cpu.hold(min(function.cpu_share, self._options.admitted_cores)):
-            environment = self._warm(function)
+            environment = await self._warm(function)
             is_cold = environment is None
             if environment is None:
                 environment = Environment(function, self._host)
@@ -119,14 +119,16 @@ class Invoker:
         """How many environments there are, idle or busy."""
         return len(self._alive)
 
-    def _warm(self, function: Function) -> Environment | None:
+    async def _warm(self, function: Function) -> Environment | None:
         idle = self._idle.get(function.arn, [])
-        if not idle:
-            return None
-        # The latest used first, so that the others grow old and end.
-        environment = idle.pop()
-        environment.set_frozen(False)
-        return environment
+        while idle:
+            # The latest used first, so that the others grow old and end.
+            environment = idle.pop()
+            if environment.is_alive:
+                environment.set_frozen(False)
+                return environment
+            await self._end(environment)
+        return None
 
     async def _run_on(self, run: Run) -> Outcome:
         environment, function = run.environment, run.function

@@ -188,6 +188,8 @@ class ProcessLimits:
 
     def kill(self, spared: int | None = None) -> bool:
         """Kill every process but one; return whether there were others."""
+        # The spared one must be able to take note of the others' end.
+        self.set_frozen(False)
         return kill_marked(self._mark, spared)
 
     def remove(self) -> None:

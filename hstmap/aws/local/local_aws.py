@@ -7,6 +7,7 @@ import atexit
 import concurrent.futures
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -95,6 +96,8 @@ class LocalAws:
         """
         if self._folder is not None:
             raise UsageError("this loopback AWS was started already: make another one")
+        if not sys.platform.startswith("linux"):
+            raise UsageError(f"the loopback AWS runs on Linux only, and this is {sys.platform}")
         isolation = find_isolation(self.options)
         self._folder = RunFolder(self.options.state_folder, isolation.cgroups)
         try:
