@@ -1,0 +1,88 @@
+"""What a header says: zero point, rootname, and values that are not what they should be."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from astropy.io import fits
+
+from hstmap.wfc3.header import Headers, product_of_name
+from hstmap.wfc3.image import ReadParameters, read_image
+
+
+def read_bytes(content, name="iaaa01abq_flt.fits", **parameters):
+    return read_image(io.BytesIO(content), name, ReadParameters(**parameters))
+
+
+@pytest.mark.parametrize(
+    ("cards", "zero_point", "n_notes"),
+    [
+        ({}, 25.946, 0),
+        ({"PHOTFLAM": None}, 25.946, 0),
+        ({"PHOTPLAM": "n/a"}, 25.946, 0),
+        ({"PHOTFLAM": 0.0}, 25.946, 0),
+        ({"PHOTFNU": None}, 25.946, 0),
+        ({"PHOTFNU": 1e-7}, 25.946, 1),
+        ({"PHOTFLAM": None, "PHOTFNU": None}, None, 1),
+        ({"PHOTFLAM": -1.0, "PHOTFNU": 0}, None, 1),
+    ],
+)
+def test_zero_point(make_flt, cards, zero_point, n_notes):
+    info = read_bytes(make_flt(cards=cards)).info
+    assert info.zero_point_ab == (zero_point and pytest.approx(zero_point, abs=2e-3))
+    assert len(info.notes) == n_notes
+
+
+@pytest.mark.parametrize(
+    ("name", "in_header", "rootname", "n_notes"),
+    [
+        ("hst/public/icwb/icwb1iu5q/icwb1iu5q_flt.fits", "icwb1iu5q", "icwb1iu5q", 0),
+        ("ICWB1IU5Q_FLT.FITS", "ICWB1IU5Q", "icwb1iu5q", 0),
+        ("icwb1iu5q_flt.fits", None, "icwb1iu5q", 0),
+        ("icwb1iu5q_flt.fits", "icwb1iu6q", "icwb1iu5q", 1),
+        ("renamed.fits", "icwb1iu5q", "icwb1iu5q", 1),
+        ("my_field.fits.gz", None, "my_field", 0),
+        ("my_field.fits", "a mosaic of mine", "my_field", 0),
+    ],
+)
+def test_rootname(make_flt, name, in_header, rootname, n_notes):
+    info = read_bytes(make_flt(cards={"ROOTNAME": in_header}), name).info
+    assert info.rootname == rootname
+    assert len(info.notes) == n_notes
+
+
+@pytest.mark.parametrize(
+    ("name", "product"),
+    [
+        ("hst/public/icwb/icwb1iu5q/icwb1iu5q_flt.fits", "flt"),
+        ("ICWB1IU5Q_FLT.FITS", "flt"),
+        ("ib6o23010_drz.fits.gz", "drz"),
+        ("iccz11q4q_ima.fits", "ima"),
+        ("ia1d23dmq_flt_hlet.fits", ""),
+        ("mosaic.fits", ""),
+        ("", ""),
+    ],
+)
+def test_product_of_a_name(name, product):
+    assert product_of_name(name) == product
+
+
+def test_values_that_are_not_what_they_should_be_are_none():
+    header = fits.Header(
+        [("TEXT", " a b "), ("BLANK_", "  "), ("LOGICAL", True), ("WHOLE", 7), ("REAL", "1.5")]
+    )
+    header.append(fits.Card.fromstring("BROKEN  = 'no end of the text"), end=True)
+    headers = Headers(header, fits.Header([("SECOND", "T"), ("TEXT", "hidden")]))
+    assert headers.text("TEXT") == "a b"
+    assert headers.text("BLANK_") == headers.text("MISSING") == headers.text("BROKEN") == ""
+    assert headers.number("TEXT") is headers.number("LOGICAL") is headers.number("MISSING") is None
+    assert (headers.number("WHOLE"), headers.integer("WHOLE"), headers.number("REAL")) == (
+        7,
+        7,
+        1.5,
+    )
+    assert headers.is_true("LOGICAL")
+    assert headers.is_true("SECOND")
+    assert not headers.is_true("WHOLE")
+    assert not headers.is_true("MISSING")

@@ -1,0 +1,107 @@
+"""From HDUs to planes: types, units, masks, arrays of one value."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from hstmap.errors import BrokenImageError
+from hstmap.wfc3.image import ReadParameters, read_image
+
+
+def read_bytes(content, name="iaaa01abq_flt.fits", **parameters):
+    return read_image(io.BytesIO(content), name, ReadParameters(**parameters))
+
+
+def test_values_that_are_not_finite_become_0_and_are_masked(make_flt):
+    sci, err = np.ones((64, 64)), np.full((64, 64), 0.1)
+    sci[1, 1], sci[2, 2], sci[3, 3] = np.nan, np.inf, -np.inf
+    err[4, 4], err[5, 5], err[6, 6], err[7, 7] = np.nan, np.inf, 0, -1
+    image = read_bytes(make_flt(sci=sci, err=err))
+    expected = np.zeros((64, 64), dtype=bool)
+    expected[range(1, 8), range(1, 8)] = True
+    np.testing.assert_array_equal(image.mask, expected)
+    assert image.data[1, 1] == image.data[2, 2] == image.data[3, 3] == 0
+    assert (image.data[~expected] == 1).all()
+    assert np.isfinite(image.err).all()
+
+
+def test_saturated_pixels_are_counted_and_stay(make_flt):
+    dq = np.zeros((64, 64))
+    dq[10, 10:13] = 256
+    dq[20, 20] = 256 + 4
+    image = read_bytes(make_flt(dq=dq))
+    assert not image.mask[10, 10:13].any()
+    assert image.mask[20, 20]
+    assert (image.info.n_saturated, image.info.n_masked) == (4, 1)
+
+
+def test_errors_of_no_use_are_left_out_with_a_note(make_flt):
+    image = read_bytes(make_flt(err=np.zeros((64, 64))))
+    assert (image.err, image.info.err_kind, image.info.n_masked) == (None, "none", 0)
+    assert any("ERR" in note for note in image.info.notes)
+
+
+def replace_by_constant(hdus, name, value, shape=(64, 64)):
+    """As the archive writes an array of one value: a header alone."""
+    header = fits.Header({"NPIX1": shape[1], "NPIX2": shape[0], "PIXVALUE": value})
+    dtype = hdus[name].data.dtype
+    constant = fits.ImageHDU(header=header, name=name)
+    hdus[hdus.index_of(name)] = constant
+    constant.header["BITPIX"] = {"f": -32, "i": 16}[dtype.kind]
+
+
+def test_planes_of_one_value_are_filled(make_flt):
+    hdus = fits.open(io.BytesIO(make_flt()))
+    replace_by_constant(hdus, "ERR", 0.25)
+    replace_by_constant(hdus, "DQ", 32)
+    buffer = io.BytesIO()
+    hdus.writeto(buffer, output_verify="ignore")
+    image = read_bytes(buffer.getvalue())
+    assert (image.err == 0.25).all()
+    assert (image.dq == 32).all()
+    assert image.err.shape == image.dq.shape == (64, 64)
+
+
+def test_a_plane_of_one_value_that_claims_another_shape_is_not_filled(make_flt):
+    hdus = fits.open(io.BytesIO(make_flt()))
+    replace_by_constant(hdus, "DQ", 0, shape=(777_777_701, 777_777_701))
+    buffer = io.BytesIO()
+    hdus.writeto(buffer, output_verify="ignore")
+    with pytest.raises(BrokenImageError, match="777777701"):
+        read_bytes(buffer.getvalue())
+
+
+def test_planes_of_different_shapes_are_broken(make_flt):
+    with pytest.raises(BrokenImageError) as caught:
+        read_bytes(make_flt(dq=np.zeros((64, 65))))
+    assert caught.value.reason == "shape"
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float64"])
+def test_any_fits_type_of_pixels_becomes_float32(dtype):
+    pixels = (np.arange(64 * 64).reshape(64, 64) % 100 + 1).astype(dtype)
+    buffer = io.BytesIO()
+    fits.PrimaryHDU(pixels).writeto(buffer)
+    image = read_bytes(buffer.getvalue(), "cutout.fits")
+    assert image.data.dtype == np.float32
+    np.testing.assert_array_equal(image.data, pixels)
+
+
+def test_electrons_become_electrons_per_second(make_flt):
+    rate = read_bytes(make_flt())
+    counts = read_bytes(
+        make_flt(sci=rate.data * 302.9, err=rate.err * 302.9, cards={"BUNIT": "ELECTRONS"})
+    )
+    np.testing.assert_allclose(counts.data, rate.data, rtol=1e-6)
+    np.testing.assert_allclose(counts.err, rate.err, rtol=1e-6)
+    assert any("divided by EXPTIME" in note for note in counts.info.notes)
+
+
+@pytest.mark.parametrize("bunit", ["ELECTRONS/S", "electron / s", "Electrons/s ", None])
+def test_ways_to_write_the_unit(make_flt, bunit):
+    expected = read_bytes(make_flt())
+    np.testing.assert_array_equal(read_bytes(make_flt(cards={"BUNIT": bunit})).data, expected.data)
