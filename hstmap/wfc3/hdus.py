@@ -12,7 +12,7 @@ import math
 import re
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from astropy.io import fits
@@ -23,7 +23,7 @@ from hstmap.wfc3.header import Headers, one_line
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FitsFile", "Hdu"]
+__all__ = ["FitsFile", "Hdu", "SeekableFile"]
 
 # What astropy raises at headers and data that are not as they should be. Errors of a store are
 # none of these and pass through.
@@ -43,6 +43,19 @@ _FITS_ERRORS = (
 _N_HDUS_SEARCHED = 12
 # No image that a worker can hold is larger; a gzip file may be made to be.
 _MAX_DECOMPRESSED_NBYTES = 2**31
+
+
+class SeekableFile(Protocol):
+    """What an image is read from: an open file, `io.BytesIO`, `hstmap.ranged.RangedFile`."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next `size` bytes, fewer at the end."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Move, and return the position from the start."""
+
+    def tell(self) -> int:
+        """Return the position from the start."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,7 @@ class FitsFile:
 
     Parameters
     ----------
-    file : BinaryIO
+    file : SeekableFile
         Seekable; it is not closed.
 
     Raises
@@ -91,7 +104,7 @@ class FitsFile:
         If it is empty or not FITS, or its first header cannot be read.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: SeekableFile) -> None:
         file.seek(0)
         magic = file.read(6)
         if not magic:
@@ -205,7 +218,7 @@ class _GuardedFile:
     _TOO_MANY = re.compile(rb"(NAXIS   |TFIELDS )= *\+?\d{4,}")
     _HEADER_BLOCK_NBYTES = 2880
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: SeekableFile) -> None:
         self._file = file
         self.seek = file.seek
         self.tell = file.tell
@@ -217,7 +230,7 @@ class _GuardedFile:
         return data
 
 
-def _decompressed(file: BinaryIO) -> BinaryIO:
+def _decompressed(file: SeekableFile) -> SeekableFile:
     """Return what a gzip file holds; of one that was cut short, what is left of it."""
     file.seek(0)
     try:
@@ -231,7 +244,7 @@ def _decompressed(file: BinaryIO) -> BinaryIO:
     return io.BytesIO(data)
 
 
-def _open(file: BinaryIO) -> Any:
+def _open(file: SeekableFile) -> Any:
     try:
         return fits.open(
             _GuardedFile(file), memmap=False, lazy_load_hdus=True, disable_image_compression=True

@@ -9,16 +9,24 @@ fetches `first_nbytes` at once.
 from __future__ import annotations
 
 import warnings
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from hstmap.wfc3.hdus import SeekableFile
 from hstmap.wfc3.header import Headers, rootname_of, warning_lines, zero_point_ab
 from hstmap.wfc3.model import Image, ImageInfo, ReadParameters
 from hstmap.wfc3.planes import Planes, make_mask, read_planes, read_weights
 from hstmap.wfc3.wcs import build_wcs, frame_centre, pixel_scale_arcsec
 
-__all__ = ["Image", "ImageInfo", "ReadParameters", "first_nbytes", "read_image"]
+__all__ = [
+    "Image",
+    "ImageInfo",
+    "ReadParameters",
+    "SeekableFile",
+    "first_nbytes",
+    "read_image",
+]
 
 # Headers of a new file run to some 60 kB before and between its arrays; those of a drizzle to
 # more. With this much room the arrays come with them.
@@ -45,22 +53,22 @@ def first_nbytes(product: str) -> int:
 
 
 def read_image(
-    file: BinaryIO,
+    file: SeekableFile,
     name: str,
     parameters: ReadParameters | None = None,
-    weight_file: BinaryIO | None = None,
+    weight_file: SeekableFile | None = None,
 ) -> Image:
     """Read one image.
 
     Parameters
     ----------
-    file : BinaryIO
+    file : SeekableFile
         The FITS file, seekable; read in file order and no further than needed, not closed.
     name : str
         Its key or path: product and rootname are taken from it where it has them.
     parameters : ReadParameters, optional
         How to read it.
-    weight_file : BinaryIO, optional
+    weight_file : SeekableFile, optional
         Weights (inverse variances) of a single-array drizzle, of the same shape.
 
     Returns

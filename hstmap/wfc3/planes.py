@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from hstmap.errors import BrokenImageError, RejectedImageError
 from hstmap.wfc3 import reject
-from hstmap.wfc3.hdus import FitsFile, Hdu
+from hstmap.wfc3.hdus import FitsFile, Hdu, SeekableFile
 from hstmap.wfc3.header import Headers, count_rate_divisor, product_of_name
 
 if TYPE_CHECKING:
@@ -52,12 +52,14 @@ class Planes:
     dq: NDArray[np.signedinteger[Any]] | None = None
 
 
-def read_planes(file: BinaryIO, name: str, parameters: ReadParameters, notes: list[str]) -> Planes:
+def read_planes(
+    file: SeekableFile, name: str, parameters: ReadParameters, notes: list[str]
+) -> Planes:
     """Read the planes of one file, after checking that its header is of an image of the sky.
 
     Parameters
     ----------
-    file : BinaryIO
+    file : SeekableFile
         Seekable.
     name : str
         Its key or path, which may name the product.
@@ -74,6 +76,7 @@ def read_planes(file: BinaryIO, name: str, parameters: ReadParameters, notes: li
     fits_file = FitsFile(file)
     primary = Headers(fits_file.primary.header, fits_file.primary.header)
     reject.check_headers(primary)
+    reject.check_filter(primary, parameters.only_filter)
     product = product_of_name(name) or product_of_name(primary.text("FILENAME"))
     index = fits_file.find_science()
     science = cast("Hdu", fits_file.hdu(index))
@@ -94,7 +97,7 @@ def read_planes(file: BinaryIO, name: str, parameters: ReadParameters, notes: li
     return planes
 
 
-def read_weights(file: BinaryIO, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def read_weights(file: SeekableFile, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Read a weight map of its own: the primary array, or the first WHT or SCI extension.
 
     Raises
