@@ -100,6 +100,11 @@ def test_limit_and_filter_choose_images(images, tmp_path):
         hstmap("map", tmp_path / "m.csv", "-o", tmp_path / "b", "--filter", "F125W", *common) == 0
     )
     assert list(pd.read_parquet(tmp_path / "b" / "images.parquet")["rootname"]) == ["isim02a1q"]
+    # A folder does not say which filters its images have: their headers do.
+    assert hstmap("map", images, "-o", tmp_path / "c", "--filter", "f125w", *common) == 0
+    rows = pd.read_parquet(tmp_path / "c" / "images.parquet")
+    assert list(rows["outcome"]) == ["rejected", "ok", "rejected"]
+    assert set(rows["reason"]) == {"other_filter", ""}
 
 
 def test_detection_options_reach_the_workers(images, tmp_path):

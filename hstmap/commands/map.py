@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images = parser.add_argument_group("which images")
     images.add_argument("--limit", type=_positive, metavar="N", help="the first N only")
     images.add_argument("--filter", metavar="NAME", help="of this filter only, such as F160W")
+    images.add_argument("--ima", action="store_true", help="do IMA files too: their last read")
     detection = parser.add_argument_group("how sources are found")
     detection.add_argument(
         "--preset", default="default", choices=("default", "blog"),
@@ -132,7 +133,11 @@ def _parameters(arguments: argparse.Namespace) -> RunParameters:
     )
     bits = arguments.good_bits
     read = ReadParameters(
-        **given(mask_bits=mask_bits_from_good(parse_bits(bits)) if bits else None)
+        **given(
+            mask_bits=mask_bits_from_good(parse_bits(bits)) if bits else None,
+            only_filter=arguments.filter,
+            ima=arguments.ima or None,
+        )
     )
     measure = MeasureParameters(**given(kron_factor=arguments.kron_factor))
     return RunParameters(read, detection, measure)
@@ -166,11 +171,19 @@ def _manifest(arguments: argparse.Namespace, console: Console) -> Manifest:
         )
         sources = make_sample_files(arguments.out, dry_run=arguments.dry_run)
     manifest = resolve_sources(sources)
-    if arguments.filter:
-        manifest = manifest.filter(filter=arguments.filter)
+    for note in manifest.notes:
+        console.say(f"note      {note}")
+    if arguments.filter and _knows_filters(manifest):
+        manifest = manifest.filter(filter=arguments.filter.upper())
     if arguments.limit:
         manifest = manifest.head(arguments.limit)
     return manifest
+
+
+def _knows_filters(manifest: Manifest) -> bool:
+    """Tell whether the manifest can choose; if not, workers do it by the headers."""
+    names = manifest.table.column_names
+    return "filter" in names and "" not in manifest.table["filter"].to_pylist()
 
 
 def _plan_lines(plan: RunPlan) -> list[str]:

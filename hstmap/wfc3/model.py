@@ -29,12 +29,15 @@ class ReadParameters:
         Images with a side shorter than this (pixels) are rejected.
     max_pixels : int
         Images with more pixels are rejected: SEP takes about 30 bytes for each.
+    only_filter : str
+        Images of another filter than this are rejected; empty: none is for that.
     """
 
     mask_bits: int = DEFAULT_MASK_BITS
     ima: bool = False
     min_side: int = 32
     max_pixels: int = 100_000_000
+    only_filter: str = ""
 
     def __post_init__(self) -> None:
         if self.mask_bits & ~ALL_BITS:

@@ -14,12 +14,13 @@ from hstmap.errors import RejectedImageError
 if TYPE_CHECKING:
     from hstmap.wfc3.header import Headers
 
-__all__ = ["REASONS", "check_headers", "check_shape"]
+__all__ = ["REASONS", "check_filter", "check_headers", "check_shape"]
 
 REASONS: dict[str, str] = {
     "not_wfc3": "taken by another camera or telescope",
     "uvis": "taken by WFC3's other channel",
     "grism": "dispersed by a grism",
+    "other_filter": "not of the filter that was asked for",
     "spectroscopic": "OBSTYPE is not IMAGING",
     "calibration": "a dark, a bias, a flat or another calibration exposure",
     "spatial_scan": "the telescope moved along the exposure",
@@ -61,6 +62,26 @@ def check_headers(headers: Headers) -> None:
     _check_mode(headers)
     _check_target(headers)
     _check_exposure(headers)
+
+
+def check_filter(headers: Headers, wanted: str) -> None:
+    """Check that an image is of the filter that was asked for.
+
+    Parameters
+    ----------
+    headers : Headers
+    wanted : str
+        Name of the filter; empty if all will do.
+
+    Raises
+    ------
+    RejectedImageError
+        ``other_filter``, also where the header names no filter.
+    """
+    element = headers.text("FILTER").upper()
+    if wanted and element != wanted.upper():
+        found = f"FILTER is {element}" if element else "no FILTER"
+        raise RejectedImageError("other_filter", f"{found}; {wanted.upper()} was asked for")
 
 
 def _check_camera(headers: Headers) -> None:
