@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -108,7 +107,8 @@ class Aggregations(Collection):
 
         Notes
         -----
-        Differs from `dask.bag`: each partition starts from a copy of ``initial``.
+        Differs from `dask.bag`: each partition starts from a copy of ``initial``, and that is
+        also the result for an empty bag, into however many partitions it is cut.
 
         Examples
         --------
@@ -117,10 +117,9 @@ class Aggregations(Collection):
         >>> bag.fold(lambda found, item: found | {item}, set.union, initial=set()).compute()
         {1, 2, 3}
         """
-        together = functools.partial(functools.reduce, combine or binop)
         return self.reduction(
             reductions.FoldItems(binop, initial),
-            together,
+            reductions.FoldTotals(combine or binop, initial),
             split_every=split_every,
             out_type=out_type,
             name=f"fold-{function_name(binop)}",

@@ -155,6 +155,8 @@ class Collection:
         TaskError, EngineError, UsageError
             As `compute`.
         """
+        if isinstance(self._node.operation, Source):
+            return self  # it has nothing left to run already
         options = ComputeOptions(engine, on_error, retries, timeout_s, spill_url)
         with open_session(options) as session:
             spill = session.new_spill()

@@ -55,11 +55,10 @@ def is_empty(part: Any) -> bool:
 
 def _apply_unless_empty(function: Callable[[Any], Any], part: Any, is_last: bool) -> Any:
     if isinstance(part, Iterator):
-        try:
-            first = next(part)
-        except StopIteration:
-            return function(iter(())) if is_last else _NoResult.NO_RESULT
-        return function(itertools.chain((first,), part))
+        first = next(part, _NoResult.NO_RESULT)
+        if first is not _NoResult.NO_RESULT:
+            return function(itertools.chain((first,), part))
+        return function(iter(())) if is_last else _NoResult.NO_RESULT
     if not is_last and is_empty(part):
         return _NoResult.NO_RESULT
     return function(part)
@@ -195,6 +194,21 @@ class FoldItems:
             return functools.reduce(self.binop, items)
         # A binop that changes its first argument must not change the next partition's start.
         return functools.reduce(self.binop, items, copy.deepcopy(self.initial))
+
+
+@dataclass(frozen=True)
+class FoldTotals:
+    """Folds the totals of partitions; of no partition that had items it is the initial total."""
+
+    combine: Callable[[Any, Any], Any]
+    initial: Any = NO_DEFAULT
+
+    def __call__(self, totals: Iterable[Any]) -> Any:
+        known = iter(totals)
+        first = next(known, self.initial)
+        if first is NO_DEFAULT:
+            raise TypeError("fold of an empty bag with no initial value")
+        return functools.reduce(self.combine, known, first)
 
 
 def count_items(items: Iterable[Any]) -> int:
