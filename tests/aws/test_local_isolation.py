@@ -15,7 +15,7 @@ from hstmap.aws.local.processes import marked_processes
 from hstmap.errors import UsageError
 
 LOOK = """
-import os, pathlib, tempfile, time
+import getpass, os, pathlib, tempfile, time
 
 def attempt(path):
     try:
@@ -31,6 +31,7 @@ def handler(event, context):
         "usr": attempt("/usr/new"),
         "tmp": attempt(pathlib.Path(tempfile.gettempdir()) / "new"),
         "uid": os.getuid(),
+        "user": getpass.getuser(),
         "n_processes": len([p for p in os.listdir("/proc") if p.isdecimal()]),
         "root": sorted(os.listdir("/")),
         "tmp_files": sorted(os.listdir(tempfile.gettempdir())),
@@ -71,7 +72,7 @@ def enforced(local_aws):
 def test_a_sandbox_is_read_only_but_for_tmp_and_has_its_own_user(deploy, sandboxed):
     seen = deploy.invoke(deploy(LOOK))["Payload"]
     assert (seen["task"], seen["usr"], seen["tmp"]) == ("OSError", "OSError", "written")
-    assert seen["uid"] == 993
+    assert (seen["uid"], seen["user"]) == (993, "sbx_user1051")
     assert seen["n_processes"] <= 3
     assert "home" in seen["root"]
     assert "work" not in seen["root"]

@@ -42,7 +42,7 @@ def timed_out(timeout_s: float) -> Ending:
     return Ending(b"", "timeout", is_error=True, error_type="Sandbox.Timedout", message=message)
 
 
-def died(exit_status: int, *, for_memory: bool, killed_by: str | None) -> Ending:
+def died(exit_status: int, *, for_memory: bool, is_killed: bool) -> Ending:
     """Return the ending of a runtime process that is gone.
 
     Parameters
@@ -51,15 +51,15 @@ def died(exit_status: int, *, for_memory: bool, killed_by: str | None) -> Ending
         As of `subprocess`: negative for a signal.
     for_memory : bool
         Whether it was killed because of its memory.
-    killed_by : str or None
-        What else it was killed by on purpose.
+    is_killed : bool
+        Whether a fault killed it.
 
     Returns
     -------
     Ending
         With the words that AWS has for it.
     """
-    reason = "signal: killed" if for_memory else killed_by or _exit_reason(exit_status)
+    reason = "signal: killed" if for_memory or is_killed else _exit_reason(exit_status)
     message = "Runtime exited without providing a reason"
     if reason is not None:
         message = f"Runtime exited with error: {reason}"

@@ -68,7 +68,7 @@ class Environment:
         self._process: asyncio.subprocess.Process | None = None
         self._exited: asyncio.Task[int] | None = None
         self._sampling: asyncio.Task[None] | None = None
-        self._killed_by: str | None = None
+        self._is_killed = False
         self._is_frozen = False
 
     async def start(self) -> None:
@@ -106,7 +106,7 @@ class Environment:
     async def restart(self) -> None:
         """Start another runtime process, after INIT failed."""
         self._api.reset()
-        self._killed_by = None
+        self._is_killed = False
         await self._start_process()
 
     async def run(self, invocation: Invocation) -> Ending:
@@ -128,15 +128,17 @@ class Environment:
             headers["Lambda-Runtime-Client-Context"] = invocation.client_context
         answer = self._api.deliver(invocation.request_id, invocation.payload, headers, timeout_s)
         exited = self._require_exited()
+        # What was killed for its memory before was not the runtime: it is alive.
+        self._was_killed_for_memory()
         either: set[asyncio.Future[Any]] = {answer, exited}
         await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         self.sample()
         with contextlib.suppress(OSError):
             # Samples miss what was freed between them.
             self.peak_nbytes = max(self.peak_nbytes, self._limits.peak_nbytes())
-        if answer.done() and self._killed_by is None:
+        if answer.done() and not self._is_killed:
             return Ending(answer.result().payload, is_error=answer.result().is_error)
-        if exited.done() or self._killed_by is not None:
+        if exited.done() or self._is_killed:
             return await self.death()
         await self._end_process()
         return timed_out(timeout_s)
@@ -147,10 +149,10 @@ class Environment:
         await self._await_first(_SETTLE_S, exited)
         return self._api.waiting.is_set() and not exited.done()
 
-    def kill(self, reason: str = "signal: killed") -> None:
+    def kill(self) -> None:
         """Kill the processes, as a fault does; `initialise` and `run` then tell of it."""
-        if self._killed_by is None:
-            self._killed_by = reason
+        if not self._is_killed:
+            self._is_killed = True
             self._kill_processes()
 
     @property
@@ -214,13 +216,17 @@ class Environment:
     async def death(self) -> Ending:
         """Tell of a runtime process that is gone, and why."""
         status = await self._require_exited()
-        for_memory = False
-        with contextlib.suppress(OSError):
-            for_memory = self._limits.killed_for_memory()
+        for_memory = self._was_killed_for_memory()
         await self._end_process()
         if for_memory:
             self.peak_nbytes = self.function.memory_mb << 20
-        return died(status, for_memory=for_memory, killed_by=self._killed_by)
+        return died(status, for_memory=for_memory, is_killed=self._is_killed)
+
+    def _was_killed_for_memory(self) -> bool:
+        try:
+            return self._limits.killed_for_memory()
+        except OSError:
+            return False
 
     async def _end_process(self) -> None:
         if self._process is None:

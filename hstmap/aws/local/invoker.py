@@ -114,11 +114,6 @@ class Invoker:
         self._idle.clear()
         await asyncio.gather(*(self._end(environment) for environment in list(self._alive)))
 
-    @property
-    def n_environments(self) -> int:
-        """How many environments there are, idle or busy."""
-        return len(self._alive)
-
     async def _warm(self, function: Function) -> Environment | None:
         idle = self._idle.get(function.arn, [])
         while idle:

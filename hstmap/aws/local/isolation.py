@@ -28,7 +28,7 @@ from hstmap.errors import UsageError
 __all__ = ["FileSystem", "Isolation", "Limits", "find_isolation"]
 
 # The user of Lambda's environments, as programs in them see it.
-_UID, _GID, _HOME = "993", "990", "/home/sbx_user1051"
+UID, GID, HOME = "993", "990", "/home/sbx_user1051"
 # Reading every process's environment is dear beside reading the memory of known ones.
 _SCAN_EVERY_S = 0.1
 _SYSTEM_FOLDERS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
@@ -42,7 +42,6 @@ _SYSTEM_FILES = (
     "ld.so.conf.d",
     "localtime",
     "nsswitch.conf",
-    "passwd",
     "pki",
     "resolv.conf",
     "ssl",
@@ -52,9 +51,9 @@ _NAMESPACES = (
     "--new-session",
     "--unshare-user",
     "--uid",
-    _UID,
+    UID,
     "--gid",
-    _GID,
+    GID,
     "--unshare-pid",
     "--unshare-ipc",
     "--unshare-uts",
@@ -204,8 +203,8 @@ class FileSystem:
     ----------
     task, opt, lang : Path
         What is at ``/var/task``, ``/opt`` and ``/var/lang``.
-    tmp : Path
-        What is at ``/tmp``.
+    tmp, passwd : Path
+        What is at ``/tmp`` and ``/etc/passwd``.
     lent : tuple of Path
         Folders of the host that are seen at their own place.
     root : Path, optional
@@ -218,6 +217,7 @@ class FileSystem:
     opt: Path
     lang: Path
     tmp: Path
+    passwd: Path
     lent: tuple[Path, ...] = ()
     root: Path | None = None
     working_folder: str = "/var/task"
@@ -299,10 +299,11 @@ class Isolation:
                 (files.lang, "/var/lang"),
                 (files.task, "/var/task"),
                 (files.opt, "/opt"),
+                (files.passwd, "/etc/passwd"),
                 *((path, str(path)) for path in files.lent),
             ):
                 line += ["--ro-bind", str(source), target]
-            line += ["--dir", _HOME, "--remount-ro", "/"]
+            line += ["--dir", HOME, "--remount-ro", "/"]
         line += ["--chdir", files.working_folder, "--clearenv"]
         for name, value in environment.items():
             line += ["--setenv", name, value]

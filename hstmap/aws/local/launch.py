@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hstmap.aws.local.functions import Function
 from hstmap.aws.local.images import ImageProgram, image_program
-from hstmap.aws.local.isolation import FileSystem, Isolation
+from hstmap.aws.local.isolation import GID, HOME, UID, FileSystem, Isolation
 from hstmap.aws.local.processes import MARK
 from hstmap.aws.local.runtime_folder import lent_folders
 
@@ -16,6 +16,9 @@ __all__ = ["Host", "Launch", "launch"]
 
 _EMPTY = "empty"
 _TMP = "tmp"
+_PASSWD = "passwd"
+# As on Lambda; some libraries ask for the name of their user.
+_USERS = f"root:x:0:0:root:/root:/bin/bash\nsbx_user1051:x:{UID}:{GID}::{HOME}:/sbin/nologin\n"
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,9 @@ def _files(function: Function, host: Host, folder: Path, working_folder: str) ->
     if contents.image is not None and (contents.image / "var" / "lang").is_dir():
         lang = contents.image / "var" / "lang"
     is_whole = contents.image is not None and (contents.image / "usr").is_dir()
+    if is_whole and host.isolation.bubblewrap is None:
+        raise OSError(f"the image at {contents.image} has a /usr of its own: install bubblewrap")
+    (folder / _PASSWD).write_text(_USERS)
     return FileSystem(
         task=contents.task if contents.task.is_dir() else folder / _EMPTY,
         opt=contents.opt if contents.opt.is_dir() else folder / _EMPTY,
@@ -117,6 +123,7 @@ def _files(function: Function, host: Host, folder: Path, working_folder: str) ->
         tmp=folder / _TMP,
         lent=lent_folders(lang),
         root=contents.image if is_whole else None,
+        passwd=folder / _PASSWD,
         working_folder=working_folder,
     )
 

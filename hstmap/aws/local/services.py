@@ -31,7 +31,11 @@ _CREDENTIALS = {
 }
 # As botocore spells the ids of services in its variables.
 _MOTO_SERVICES = ("STS", "IAM", "ECR", "CLOUDWATCH_LOGS")
-_SEAWEED_PORTS = ("master", "volume", "filer", "s3")
+_SEAWEED_PORTS = tuple(
+    f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")
+)
+# The kernel closes standard input when the parent ends, however that ends.
+_END_WITH_PARENT = '"$@" </dev/null & cat >/dev/null; kill -9 $!'
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Services:
         self._region = region
         self._s3 = s3
         self._moto: subprocess.Popen[bytes] | None = None
+        self._weed: subprocess.Popen[bytes] | None = None
         self._moto_log = folder / "moto.log"
         self._session_lock = threading.Lock()
         self.moto_url = ""
@@ -93,13 +98,10 @@ class Services:
 
     def stop(self) -> None:
         """End the processes."""
-        if self._moto is not None and self._moto.stdin is not None:
-            self._moto.stdin.close()
         kill_marked(str(self._folder))
-        if self._moto is not None:
-            self._moto.wait()
-            if self._moto.stdout is not None:
-                self._moto.stdout.close()
+        for process in (self._moto, self._weed):
+            if process is not None:
+                process.communicate()
 
     def environment(self, lambda_url: str) -> dict[str, str]:
         """Return the variables that lead clients here, and away from the user's own account.
@@ -196,26 +198,23 @@ class Services:
             )
         data = self._folder / "weed"
         data.mkdir()
-        ports = dict(zip(_SEAWEED_PORTS, _free_ports(2 * len(_SEAWEED_PORTS)), strict=False))
-        grpc_ports = dict(zip(_SEAWEED_PORTS, _free_ports(len(_SEAWEED_PORTS)), strict=True))
-        die_with_parent = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        command = [*die_with_parent, program, "mini", f"-dir={data}", "-webdav=false"]
-        command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-admin.ui=false"]
-        command += [f"-{name}.port={port}" for name, port in ports.items()]
-        command += [f"-{name}.port.grpc={port}" for name, port in grpc_ports.items()]
+        ports = dict(zip(_SEAWEED_PORTS, _free_ports(len(_SEAWEED_PORTS)), strict=True))
+        command = [program, "mini", f"-dir={data}", "-webdav=false", "-admin.ui=false"]
+        command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+        command += [f"-{name}={port}" for name, port in ports.items()]
         log = self._folder / "weed.log"
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
+            self._weed = subprocess.Popen(
+                ["/bin/sh", "-c", _END_WITH_PARENT, "end-with-parent", *command],
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 env=self._clean_environment(),
                 cwd=data,
                 start_new_session=True,
             )
-        _await_http(process, ports["s3"], log)
-        return f"http://127.0.0.1:{ports['s3']}"
+        _await_http(ports["s3.port"], log)
+        return f"http://127.0.0.1:{ports['s3.port']}"
 
     def _clean_environment(self) -> Mapping[str, str]:
         kept = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "MOTO_"))}
@@ -232,9 +231,9 @@ def _first_line(process: subprocess.Popen[bytes]) -> bytes:
     return process.stdout.readline()
 
 
-def _await_http(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _await_http(port: int, log: Path) -> None:
     give_up = time.monotonic() + _START_S
-    while time.monotonic() < give_up and process.poll() is None:
+    while time.monotonic() < give_up:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         with contextlib.suppress(OSError, http.client.HTTPException):
             connection.request("GET", "/")
