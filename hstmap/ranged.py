@@ -94,6 +94,23 @@ class RangedFile(io.RawIOBase):
         self._position = end
         return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
+    def view(self, start: int, end: int) -> memoryview:
+        """Return the bytes of [start, end) without a copy, where they were fetched in one piece.
+
+        Parameters
+        ----------
+        start, end : int
+            Within the file.
+
+        Returns
+        -------
+        memoryview
+            Read-only.
+        """
+        self._check_open()
+        pieces = self._pieces(start, end)
+        return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+
     def readall(self) -> bytes:
         """Return all bytes from the position to the end."""
         return self.read(-1)

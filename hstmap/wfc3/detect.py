@@ -199,7 +199,7 @@ def subtract_background(image: Image, parameters: DetectionParameters) -> Detect
         )
     data = np.subtract(image.data, background, out=image.data)
     # SEP 1.4 smooths the first rows before it looks at the mask: what lies under it would leak.
-    np.putmask(data, image.mask, 0.0)
+    data.ravel()[np.flatnonzero(image.mask)] = 0.0
     scale = 1.0
     err = rms
     if image.err is not None:

@@ -11,6 +11,7 @@ import io
 import math
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -56,6 +57,10 @@ class SeekableFile(Protocol):
 
     def tell(self) -> int:
         """Return the position from the start."""
+
+# Arrays that need no arithmetic: BITPIX and numpy's name of it.
+_PLAIN_DTYPES = {8: "u1", 16: ">i2", 32: ">i4", -32: ">f4", -64: ">f8"}
+_SCALING = ("BSCALE", "BZERO", "BLANK")
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,9 @@ class FitsFile:
             file, magic = _decompressed(file), b"SIMPLE"
         if magic != b"SIMPLE":
             raise BrokenImageError("not_fits", f"the file begins with {magic!r}, not with SIMPLE")
+        self._view: Callable[[int, int], Any] | None = getattr(file, "view", None)
+        if isinstance(file, io.BytesIO):
+            self._view = lambda start, end: file.getbuffer()[start:end]
         self._nbytes = file.seek(0, io.SEEK_END)
         file.seek(0)
         self._hdus = _open(file)
@@ -200,12 +208,29 @@ class FitsFile:
             dtype = np.float32 if isinstance(hdu.constant, float) else np.int32
             return np.full(hdu.shape, hdu.constant, dtype=dtype)
         self.check_length(hdu)
+        in_place = self._in_place(hdu)
+        if in_place is not None:
+            return in_place
         try:
             return cast("NDArray[Any]", hdu.astropy_hdu.data)
         except _FITS_ERRORS as error:
             raise BrokenImageError(
                 "truncated", f"the pixels of {hdu.name} cannot be read: {one_line(error)}"
             ) from error
+
+
+    def _in_place(self, hdu: Hdu) -> NDArray[Any] | None:
+        """View an array where its bytes lie, if they are in memory and are plain numbers.
+
+        astropy has said where; what it would do beyond that is to copy them once more.
+        """
+        header = hdu.header
+        dtype = _PLAIN_DTYPES.get(header["BITPIX"])
+        if self._view is None or dtype is None or any(word in header for word in _SCALING):
+            return None
+        nbytes = math.prod(hdu.shape) * np.dtype(dtype).itemsize
+        view = self._view(hdu.end - nbytes, hdu.end)
+        return np.frombuffer(view, dtype=dtype).reshape(hdu.shape)
 
 
 class _GuardedFile:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS, WcsError
+from astropy.wcs import WCS, Sip, WcsError
 
 from hstmap.wfc3.header import Headers, one_line
 
@@ -30,6 +30,12 @@ _MAX_SIP_ORDER = 9
 # The detector's pixels are 0.13 arcsec, drizzled ones 0.03 to 0.13: what is far off is damaged.
 _MIN_SCALE_ARCSEC, _MAX_SCALE_ARCSEC = 0.005, 5.0
 _WITH_SIP = re.compile(rf"^({_LINEAR_CARDS}|[AB]P?_(ORDER|\d_\d))$")
+
+# The cards of a WCS as the archive writes it, a CD matrix with or without SIP.
+_USUAL = re.compile(
+    r"^(WCSAXES|CRPIX[12]|CRVAL[12]|CTYPE[12]|CUNIT[12]|CD[12]_[12]|RADESYS|EQUINOX|WCSNAME"
+    r"|NAXIS[12]?|[AB]P?_(ORDER|\d_\d))$"
+)
 
 _WCS_ERRORS = (
     WcsError,
@@ -72,7 +78,7 @@ def build_wcs(header: Any, nx: int, ny: int, notes: list[str]) -> Any:
     pattern = _WITH_SIP if has_sip else _LINEAR
     cards = [card for card in header.cards if pattern.match(card.keyword)]
     try:
-        wcs = _checked_wcs(fits.Header(cards), nx, ny)
+        wcs = _checked_wcs(fits.Header(cards), has_sip, nx, ny)
     except _WCS_ERRORS as error:
         notes.append(f"the WCS cannot be used ({one_line(error)}): sky coordinates are null")
         return None
@@ -81,14 +87,14 @@ def build_wcs(header: Any, nx: int, ny: int, notes: list[str]) -> Any:
     return wcs
 
 
-def _checked_wcs(header: Any, nx: int, ny: int) -> Any:
+def _checked_wcs(header: Any, has_sip: bool, nx: int, ny: int) -> Any:
     """Make a WCS, and raise a ValueError if it does not lead to the sky."""
     headers = Headers(header, header)
     for keyword in _SIP_ORDERS:
         # astropy makes as many coefficients as a damaged order says.
         if (headers.number(keyword) or 0) > _MAX_SIP_ORDER:
             raise ValueError(f"{keyword} is above {_MAX_SIP_ORDER}")
-    wcs = WCS(header)
+    wcs = _usual_wcs(header, has_sip) if _is_usual(header) else WCS(header)
     if wcs.naxis != 2 or wcs.wcs.lng < 0 or wcs.wcs.lat < 0:
         raise ValueError("it has no celestial axes")
     x, y = np.array([[0, nx, 0, nx], [0, 0, ny, ny]]) - 0.5
@@ -98,6 +104,43 @@ def _checked_wcs(header: Any, nx: int, ny: int) -> Any:
     if not _MIN_SCALE_ARCSEC < scale < _MAX_SCALE_ARCSEC:
         raise ValueError(f"its pixels are {scale:g} arcsec")
     return wcs
+
+
+def _is_usual(header: Any) -> bool:
+    """Tell whether a WCS has no cards but those of the archive's own images."""
+    plain = all(_USUAL.match(keyword) for keyword in header)
+    axes = [header["CTYPE1"][:8], header["CTYPE2"][:8]]
+    units = {header.get("CUNIT1", "deg"), header.get("CUNIT2", "deg")}
+    return plain and axes == ["RA---TAN", "DEC--TAN"] and units == {"deg"}
+
+
+def _usual_wcs(header: Any, has_sip: bool) -> Any:
+    """Make a WCS from its numbers: thirty times as fast as having wcslib parse a header."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.crpix = [header["CRPIX1"], header["CRPIX2"]]
+    wcs.wcs.crval = [header["CRVAL1"], header["CRVAL2"]]
+    wcs.wcs.cd = [[header.get(f"CD{i}_{j}", 0.0) for j in (1, 2)] for i in (1, 2)]
+    wcs.wcs.ctype = [header["CTYPE1"], header["CTYPE2"]]
+    for attribute, keyword in (("radesys", "RADESYS"), ("equinox", "EQUINOX"), ("name", "WCSNAME")):
+        if keyword in header:
+            setattr(wcs.wcs, attribute, header[keyword])
+    if has_sip:
+        polynomials = [_polynomial(header, letter) for letter in ("A", "B", "AP", "BP")]
+        wcs.sip = Sip(*polynomials, wcs.wcs.crpix)
+    wcs.wcs.set()
+    return wcs
+
+
+def _polynomial(header: Any, letter: str) -> NDArray[np.float64] | None:
+    """Collect a distortion polynomial: ``[p, q]`` is the coefficient of u^p v^q."""
+    order = header.get(f"{letter}_ORDER")
+    if order is None:
+        return None
+    coefficients = np.zeros((order + 1, order + 1))
+    for p in range(order + 1):
+        for q in range(order + 1 - p):
+            coefficients[p, q] = header.get(f"{letter}_{p}_{q}", 0.0)
+    return coefficients
 
 
 def _missing_cards(header: Any) -> list[str]:
