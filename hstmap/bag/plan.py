@@ -56,14 +56,18 @@ class PlannedStage:
     level : int
         Its place in the order of the stages, from 0.
     parts : tuple of Fused
-    nbytes_in : int, optional
-        Estimate of the bytes that the client sends to its tasks from the sources of the bags;
-        None if they cannot be measured.
     """
 
     level: int
     parts: tuple[Fused, ...]
-    nbytes_in: int | None
+
+    @functools.cached_property
+    def nbytes_in(self) -> int | None:
+        """Bytes that the client sends to its tasks from the sources of the bags.
+
+        An estimate from the first partition of each; None if that cannot be pickled.
+        """
+        return _source_nbytes(self.parts)
 
     @property
     def name(self) -> str:
@@ -167,7 +171,7 @@ def make_plan(
             for root in fusions
             if levels[root] == level
         )
-        stages.append(PlannedStage(level, parts, _source_nbytes(parts)))
+        stages.append(PlannedStage(level, parts))
     plan = Plan(tuple(stages), tuple(merged))
     return plan if pricing is None else Plan(plan.stages, plan.targets, pricing(plan))
 
@@ -335,7 +339,6 @@ def _with_partitions(fused: Fused, partitions: Sequence[int]) -> Fused:
 
 
 def _source_nbytes(parts: Sequence[Fused]) -> int | None:
-    """Estimate what the sources send, from the first partition of each."""
     total = 0
     for part in parts:
         for node in part.inputs:
