@@ -29,6 +29,8 @@ def function_name(function: Any) -> str:
         return function_name(function.func)
     if isinstance(function, operator.methodcaller):
         return str(function.__reduce__()[1][0])[:_LONGEST_NAME]
+    if function is None:
+        return "None"
     name = getattr(function, "__name__", None) or type(function).__name__
     return "lambda" if name == "<lambda>" else str(name)[:_LONGEST_NAME]
 

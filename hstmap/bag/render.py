@@ -98,7 +98,7 @@ class Drawing:
         else:
             raise UsageError(f"{filename!r} ends in {suffix!r}; give .svg, .txt or .dot")
         folder, name = split_url(filename)
-        open_store(folder).put(name, f"{content}\n".encode())
+        open_store(folder).put(name, f"{content.rstrip()}\n".encode())
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         bundle = {"text/plain": self.text, "text/html": f"<pre>{html.escape(self.text)}</pre>"}
