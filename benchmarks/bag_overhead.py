@@ -145,19 +145,17 @@ def measure_apart(contestant: str, workload: str) -> dict[str, float]:
     return measured
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks bag_overhead", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
     parser.add_argument("--repeat", type=int, default=3, help="times that each is run")
     parser.add_argument("--only", nargs="*", choices=tuple(CONTESTANTS), help="some contestants")
-    parser.add_argument("--json", type=Path, help="where to write the figures as well")
-    parser.add_argument("--one", nargs=2, metavar=("WHO", "WHAT"), help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.one:
-        print(json.dumps(measure(*options.one)))
-        return
-    names = options.only or list(CONTESTANTS)
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print and return the figures."""
+    names = arguments.only or (["hstmap"] if arguments.short else list(CONTESTANTS))
     runs: dict[tuple[str, str], list[dict[str, float]]] = {}
-    for _ in range(options.repeat):
+    for _ in range(1 if arguments.short else arguments.repeat):
         for workload in WORKLOADS:
             for name in names:
                 runs.setdefault((workload, name), []).append(measure_apart(name, workload))
@@ -174,8 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for (workload, name), times in runs.items()
     ]
     print_table(figures)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1))
+    return {"figures": figures}
 
 
 def print_table(figures: Sequence[dict[str, Any]]) -> None:
@@ -194,4 +191,5 @@ def print_table(figures: Sequence[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # One contestant in an interpreter of its own: see measure_apart.
+    print(json.dumps(measure(*sys.argv[2:])))

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from hstmap.archive.manifest import Manifest
 
 __all__ = [
+    "FAILED_OUTCOMES",
     "MapResult",
     "RunOptions",
     "RunPlan",
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 #: Outcomes that another attempt may better.
-_FAILED_OUTCOMES: Final = frozenset({"failed", "missing", "forbidden"})
+FAILED_OUTCOMES: Final = frozenset({"failed", "missing", "forbidden"})
 _LARGEST_BATCH: Final = 100
 _BATCHES_A_WORKER: Final = 8
 
@@ -193,7 +194,7 @@ def plan_run(
         check_same_run(store, parameters, options.catalogs, manifest)
         done = done_images(store)
     if options.retry_failed:
-        done = {name: outcome for name, outcome in done.items() if outcome not in _FAILED_OUTCOMES}
+        done = {name: outcome for name, outcome in done.items() if outcome not in FAILED_OUTCOMES}
     todo: list[ImageKey] = []
     unused: list[dict[str, Any]] = []
     nbytes = 0

@@ -27,7 +27,8 @@ MANIFEST_KEY: Final = "manifest.parquet"
 PLAN_KEY: Final = "plan.json"
 _RUN_KEY: Final = "run.json"
 _SUMMARY_KEYS: Final = ("sources.parquet", "images.parquet", "coverage.moc.fits")
-_OWN_PREFIXES: Final = ("parts/", "catalogs/", "ledger/")
+# Not the ledger: what an earlier run did was done, and paid for.
+_OWN_PREFIXES: Final = ("parts/", "catalogs/")
 
 
 def _wanted(parameters: RunParameters, catalogs: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from hstmap.commands import map as map_command
-from hstmap.commands import overlay, reduce
+from hstmap.commands import overlay, reduce, score, simulate
 
 if TYPE_CHECKING:
     from hstmap.cli import Console
@@ -37,5 +37,7 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
         "map": map_command,
         "reduce": reduce,
         "overlay": overlay,
+        "simulate": simulate,
+        "score": score,
     }
 )

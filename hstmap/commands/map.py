@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hstmap.archive.manifest import Manifest
+    from hstmap.bag.engine import Attempt
     from hstmap.batch import RunParameters
     from hstmap.cli import Console
     from hstmap.config import Settings
@@ -209,8 +210,10 @@ def _map(
 ) -> MapResult:
     """Run the batches under a progress bar."""
     from hstmap.bag.engine import EngineOptions, make_engine
+    from hstmap.bag.ledger import Ledger
     from hstmap.bag.progress import Progress
-    from hstmap.pipeline import run_map
+    from hstmap.pipeline import FAILED_OUTCOMES, run_map
+    from hstmap.storage import open_store
 
     settings, options = how
     engine_options = EngineOptions(
@@ -221,15 +224,23 @@ def _map(
     )
     n_images = plan.n_todo + len(plan.unused)
     with (
+        Ledger(open_store(plan.out, options.out_options), detail=_ledger_detail) as ledger,
         Progress(n_images, unit="image", stream=console.stderr, quiet=arguments.quiet) as progress,
-        make_engine(settings.engine, engine_options) as engine,
+        make_engine(settings.engine, engine_options, [ledger]) as engine,
     ):
 
         def on_batch(outcomes: dict[str, int]) -> None:
-            failed = sum(n for name, n in outcomes.items() if name in ("failed", "missing"))
+            failed = sum(n for name, n in outcomes.items() if name in FAILED_OUTCOMES)
             progress.advance(sum(outcomes.values()), n_failed=failed)
 
         return run_map(plan, manifest, engine, options, on_batch)
+
+
+def _ledger_detail(attempt: Attempt) -> dict[str, Any]:
+    """Keep in the ledger what a worker said of a batch: outcomes, requests, time."""
+    from dataclasses import asdict
+
+    return asdict(attempt.value)
 
 
 def _report(
