@@ -17,8 +17,6 @@ __all__ = [
     "Failure",
     "Place",
     "hold_back_failures",
-    "is_failure",
-    "is_not_failure",
     "lost_partition",
     "raise_original",
     "refuse_failures",
@@ -197,16 +195,6 @@ def _short_repr(item: Any) -> str:
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
         text = object.__repr__(item)
     return text if len(text) <= LONGEST_REPR else f"{text[: LONGEST_REPR - 3]}..."
-
-
-def is_failure(item: Any) -> bool:
-    """Return whether an item is a `Failure`."""
-    return type(item) is Failure
-
-
-def is_not_failure(item: Any) -> bool:
-    """Return whether an item is anything but a `Failure`."""
-    return type(item) is not Failure
 
 
 def refuse_failures(part: Any, place: Place) -> Any:

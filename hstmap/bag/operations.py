@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +22,7 @@ __all__ = [
     "MapItems",
     "MapPartitions",
     "RandomSample",
-    "SelectItems",
+    "SplitFailures",
     "ZipItems",
 ]
 
@@ -173,19 +174,22 @@ class _FilteredItems(Iterator[Any]):
 
 
 @dataclass(frozen=True)
-class SelectItems(Aligned):
-    """Keeps items by a function that sees failed ones, too.
+class SplitFailures(Aligned):
+    """``failures`` (as dicts) and ``drop_failures``.
 
     It starts a task, so that a partition whose task was lost has become a failed item before.
     """
 
     starts_task = True
 
-    select: Callable[[Any], bool] = bool
+    wanted: bool = False
 
     def evaluate(self, values: Iterator[Any], _place: Place, /) -> Any:
         """See `Operation.evaluate`."""
-        return filter(self.select, next(values))
+        items = next(values)
+        if self.wanted:
+            return (dataclasses.asdict(item) for item in items if type(item) is Failure)
+        return (item for item in items if type(item) is not Failure)
 
 
 @dataclass(frozen=True)

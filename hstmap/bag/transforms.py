@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 from hstmap.bag.arguments import Pick, Spread, bag_argument
 from hstmap.bag.binding import bind
 from hstmap.bag.collection import Collection
-from hstmap.bag.failures import is_failure, is_not_failure
 from hstmap.bag.graph import Node
 from hstmap.bag.names import function_name
 from hstmap.bag.operations import (
@@ -19,7 +18,7 @@ from hstmap.bag.operations import (
     MapItems,
     MapPartitions,
     RandomSample,
-    SelectItems,
+    SplitFailures,
 )
 from hstmap.bag.reductions import NO_DEFAULT
 from hstmap.errors import UsageError
@@ -131,18 +130,27 @@ class Transforms(Collection):
         )
 
     def failures(self) -> Self:
-        """Keep only the `hstmap.Failure` items, which ``on_error="collect"`` makes.
+        """Return what failed in the steps before this one, as plain records.
 
         Returns
         -------
         Bag
-            Computed with ``on_error="collect"``, what failed in the steps before this one.
+            Dicts with the fields of `hstmap.Failure`, to be counted or made into a table. There
+            are some only if it is computed with ``on_error="collect"``.
 
         Notes
         -----
         `dask.bag` has nothing like it.
+
+        Examples
+        --------
+        >>> import hstmap
+        >>> bag = hstmap.range(8, npartitions=2).map(lambda x: 1 // (x % 4))
+        >>> failed = bag.failures().pluck("type_name").frequencies()
+        >>> failed.compute(on_error="collect")
+        [('ZeroDivisionError', 2)]
         """
-        return self._derive("failures", SelectItems(select=is_failure))
+        return self._derive("failures", SplitFailures(wanted=True))
 
     def drop_failures(self) -> Self:
         """Drop the `hstmap.Failure` items, so that the others can be reduced.
@@ -155,7 +163,7 @@ class Transforms(Collection):
         -----
         `dask.bag` has nothing like it.
         """
-        return self._derive("drop-failures", SelectItems(select=is_not_failure))
+        return self._derive("drop-failures", SplitFailures(wanted=False))
 
     def pluck(self, key: Any, default: Any = NO_DEFAULT) -> Self:
         """Take an element of each item.
