@@ -1,8 +1,6 @@
 """What SEP's two ways to filter recover of a list from a deeper image of the same field.
 
-Usage: python benchmarks/filter_type.py FRAME_flt.fits REFERENCE.cat [--faintest 24]
-
-REFERENCE.cat is a SExtractor list in the frame's pixels: X_IMAGE and Y_IMAGE (counted from 1) in
+REFERENCE is a SExtractor list in the pixels of the frame: X_IMAGE and Y_IMAGE (counted from 1) in
 its first two columns, a magnitude in the 13th. For each filter and deblending contrast, and with
 the noise map or one number for the noise, it prints how many sources are found and which
 share of the reference has one within 2 pixels: docs/decisions/0005-filter-type-conv.md rests on it.
@@ -11,10 +9,10 @@ share of the reference has one within 2 pixels: docs/decisions/0005-filter-type-
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,13 +41,15 @@ def recovered_share(found: np.ndarray, reference: np.ndarray) -> float:
     return float((distances.min(axis=1) < MATCH_RADIUS_PIXELS).mean())
 
 
-def main() -> int:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("frame", type=Path)
-    parser.add_argument("reference", type=Path)
-    parser.add_argument("--faintest", type=float, default=24.0)
-    arguments = parser.parse_args()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("frame", type=Path, help="an FLT file")
+    parser.add_argument("reference", type=Path, help="a SExtractor list in its pixels")
+    parser.add_argument("--faintest", type=float, default=24.0, help="default: %(default)s mag")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print and return the figures."""
     with arguments.frame.open("rb") as file:
         image = read_image(file, arguments.frame.name)
     flat = subtract_background(image, DetectionParameters())
@@ -57,6 +57,7 @@ def main() -> int:
     print(f"{arguments.frame.name}: {len(reference)} reference sources, threshold {THRESHOLD:g}")
     one_noise = float(np.median(flat.err[~flat.mask]))
     noises = {"noise map": flat.err, "one number": one_noise}
+    figures: dict[str, Any] = {"n_reference": len(reference)}
     for kind, (noise, err), contrast in product(("conv", "matched"), noises.items(), CONTRASTS):
         parameters = DetectionParameters(
             threshold=THRESHOLD,
@@ -70,8 +71,5 @@ def main() -> int:
             f"{kind:8s} {noise:10s} contrast {contrast:5.3f}: "
             f"{len(objects):5d} sources, {100 * share:5.1f} % recovered"
         )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        figures[f"{kind}, {noise}, {contrast}"] = {"n_found": len(objects), "recovered": share}
+    return figures
