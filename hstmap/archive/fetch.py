@@ -14,8 +14,9 @@ from hstmap.archive.fetch_plan import GIB, FetchPlan, Wanted
 from hstmap.archive.partfile import DamagedCopyError, PartFile, Version
 from hstmap.archive.patience import Patience
 from hstmap.errors import ForbiddenObjectError, MissingObjectError, StorageError, UsageError
-from hstmap.storage import RequestCounts, StorageOptions, Store, open_store
+from hstmap.storage import RequestCounts, StorageOptions, open_store
 from hstmap.storage_errors import ObjectChangedError
+from hstmap.storage_stream import open_stream
 
 __all__ = ["FetchOptions", "FetchOutcome", "FetchProgress", "FetchReport", "fetch"]
 
@@ -29,19 +30,24 @@ class FetchOptions:
     n_connections : int
         Files that are on their way at the same time.
     piece_nbytes : int
-        Bytes of one request: what is lost, at most, when a connection breaks.
+        Bytes of one request, at most: an image comes in one.
+    md5 : str
+        ``'pieced'``: the MD5 is verified of files that were put together of several answers.
+        ``'always'``: of every file. It takes a processor as long as a fast network takes to bring
+        the file, and an answer that came whole was guarded by TCP and TLS on its way.
     patience : Patience
         How often to try, and how long to wait, where nothing comes.
     storage : StorageOptions, optional
         How to reach S3.
     on_progress : callable, optional
-        Called with a `FetchProgress` after every piece.
+        Called with a `FetchProgress` as bytes come.
     on_trouble : callable, optional
         Told of every fault that is about to be retried.
     """
 
     n_connections: int = 16
-    piece_nbytes: int = 8 * 1024 * 1024
+    piece_nbytes: int = 64 * 1024 * 1024
+    md5: str = "pieced"
     patience: Patience = field(default_factory=Patience)
     storage: StorageOptions | None = None
     on_progress: Callable[[FetchProgress], None] | None = None
@@ -69,7 +75,7 @@ class FetchOutcome:
     nbytes : int
         Its size, if fetched.
     message : str
-        What went wrong, else empty.
+        What went wrong, or is to be known of it; else empty.
     """
 
     file: Wanted
@@ -110,9 +116,9 @@ class FetchReport:
 def fetch(plan: FetchPlan, options: FetchOptions | None = None) -> FetchReport:
     """Bring the files of a plan.
 
-    Each comes in pieces over one connection into ``<name>.part``, is verified against the size
-    and, where the ETag tells it, the MD5 that the store announced, and then gets its name. What
-    an interrupted fetch left is gone on with, if the object is still the same.
+    Each comes over one connection into ``<name>.part``, is verified against the size that the
+    store announced (and the MD5: see `FetchOptions`), and then gets its name. After a break, and
+    in another fetch, a file is gone on with where it was, if its ETag is still the same.
 
     Parameters
     ----------
@@ -161,7 +167,6 @@ class _Transfer:
         self._n_done = 0
         self._nbytes = 0
         self._lock = threading.Lock()
-        self._local = threading.local()
 
     @property
     def requests(self) -> RequestCounts:
@@ -181,7 +186,7 @@ class _Transfer:
         while True:
             before = part.nbytes
             try:
-                nbytes = self._copy(file, part)
+                version = self._copy(file, part)
             except MissingObjectError as error:
                 return FetchOutcome(file, "missing", message=error.message)
             except ForbiddenObjectError as error:
@@ -189,7 +194,10 @@ class _Transfer:
             except (StorageError, DamagedCopyError) as error:
                 trouble: Exception = error
             else:
-                return FetchOutcome(file, "fetched", nbytes)
+                message = ""
+                if file.etag and version.etag and file.etag != version.etag:
+                    message = f"another version ({version.etag}) than the manifest's ({file.etag})"
+                return FetchOutcome(file, "fetched", version.nbytes, message)
             if isinstance(trouble, ObjectChangedError):
                 part.discard()
             # As long as something comes, a broken connection is no reason to give up.
@@ -201,39 +209,27 @@ class _Transfer:
                 self.options.on_trouble(f"{file.url}: {trouble}; going on")
             patience.sleep(patience.delay_s(n_failed))
 
-    def _copy(self, file: Wanted, part: PartFile) -> int:
-        """Copy what is not here yet; return the size of the whole."""
+    def _copy(self, file: Wanted, part: PartFile) -> Version:
+        """Copy what is not here yet; return what it is a copy of."""
         store = self._stores[file.root]
-        size = self.options.piece_nbytes
-        version = part.version or self._begin(store, file, part)
-        while part.nbytes < version.nbytes and not self.stopped.is_set():
-            end = min(version.nbytes, part.nbytes + size)
-            data = store.get_range(file.key, part.nbytes, end, version.etag)
-            part.append(data)
-            self._report(nbytes=len(data))
-        if self.stopped.is_set() and part.nbytes < version.nbytes:
-            raise StorageError(file.url, "was stopped on its way: fetch again to go on with it")
-        part.finish()
-        return version.nbytes
-
-    def _begin(self, store: Store, file: Wanted, part: PartFile) -> Version:
-        """Ask for the first piece, which tells size and ETag of the whole."""
-        with store.open_ranged(file.key, self.options.piece_nbytes) as opened:
-            version = Version(file.url, opened.info.nbytes, opened.info.etag)
-            part.start(version)
-            # Into the same memory for every file: fresh memory costs more than the copy.
-            buffer = self._buffer()
-            n_first = opened.readinto(buffer)
-        part.append(memoryview(buffer)[:n_first])
-        self._report(nbytes=n_first)
+        while part.version is None or part.nbytes < part.version.nbytes:
+            etag = part.version.etag if part.version else None
+            before = part.nbytes
+            end = before + self.options.piece_nbytes
+            stream = open_stream(store, file.key, before, end, etag)
+            if part.version is None:
+                part.start(Version(file.url, stream.info.nbytes, stream.info.etag))
+            with part.stretch() as write:
+                for chunk in stream.chunks:
+                    write(chunk)
+                    self._report(nbytes=len(chunk))
+                    if self.stopped.is_set():
+                        raise StorageError(file.url, "was stopped: fetch again to go on with it")
+            if part.nbytes == before < stream.info.nbytes:
+                raise StorageError(file.url, "an answer without bytes came: try again later")
+        version = part.version
+        part.finish(self.options.md5 == "always" or part.n_stretches > 1)
         return version
-
-    def _buffer(self) -> bytearray:
-        """Return this connection's memory for first pieces."""
-        if not hasattr(self._local, "buffer"):
-            self._local.buffer = bytearray(self.options.piece_nbytes)
-        buffer: bytearray = self._local.buffer
-        return buffer
 
     def _report(self, nbytes: int = 0, n_done: int = 0) -> None:
         with self._lock:

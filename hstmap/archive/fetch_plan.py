@@ -30,12 +30,15 @@ class Wanted:
         Where it goes.
     nbytes : int or None
         Its size, where that is known.
+    etag : str
+        Its ETag, where that is known; else empty.
     """
 
     root: str
     key: str
     path: Path
     nbytes: int | None = None
+    etag: str = ""
 
     @property
     def url(self) -> str:
@@ -122,19 +125,20 @@ def plan_fetch(
     known = {name: table[name].to_pylist() for name in table.column_names}
     use = known.get("use", [""] * n_rows)
     rows = [row for row in range(n_rows) if unused_too or not use[row]]
+    sizes = known.get("nbytes", [None] * n_rows)
+    etags = known.get("etag", [""] * n_rows)
+    facts = [(known["key"][row], sizes[row], etags[row]) for row in rows]
+    companions = known.get("companion_key", [""] * n_rows)
+    facts += [(companions[row], None, "") for row in rows if companions[row]]
     wanted: dict[str, Wanted] = {}
-    for column in ("key", "companion_key"):
-        sizes = known["nbytes"] if column == "key" and "nbytes" in known else [None] * n_rows
-        for row in rows:
-            if column in known and known[column][row]:
-                root, key = places(manifest.store, [known[column][row]])[0]
-                file = Wanted(root, key, folder / key.rpartition("/")[2], sizes[row])
-                other = wanted.setdefault(file.path.name, file)
-                if other.url != file.url:
-                    raise UsageError(
-                        f"{other.url} and {file.url} would both be {file.path}: fetch them into "
-                        "two folders"
-                    )
+    for name, nbytes, etag in facts:
+        root, key = places(manifest.store, [name])[0]
+        file = Wanted(root, key, folder / key.rpartition("/")[2], nbytes, etag)
+        other = wanted.setdefault(file.path.name, file)
+        if other.url != file.url:
+            raise UsageError(
+                f"{other.url} and {file.url} would both be {file.path}: fetch them into two folders"
+            )
     n_listed = _ask_sizes(wanted, storage) if ask_sizes else 0
     missing = {name: file for name, file in wanted.items() if not _is_there(file)}
     return FetchPlan(

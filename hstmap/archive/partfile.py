@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = ["DamagedCopyError", "PartFile", "Version"]
 
 _MD5 = re.compile("[0-9a-f]{32}")
-_READ_NBYTES = 1024 * 1024
 
 
 class DamagedCopyError(Exception):
@@ -58,15 +60,17 @@ class PartFile:
         What it is a copy of; None before `start` or a `resume` that found something.
     nbytes : int
         How much is here.
+    n_stretches : int
+        In how many goes it was written, an earlier process' counted as one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.version: Version | None = None
         self.nbytes = 0
+        self.n_stretches = 0
         self._part = path.with_name(path.name + ".part")
         self._note = path.with_name(path.name + ".part.json")
-        self._hash = hashlib.md5(usedforsecurity=False)
 
     def resume(self, url: str) -> None:
         """Take up what an earlier transfer of this object left; delete anything else there."""
@@ -79,11 +83,7 @@ class PartFile:
         if version.url != url or nbytes > version.nbytes:
             self.discard()
             return
-        if version.md5:
-            with self._part.open("rb") as file:
-                while block := file.read(_READ_NBYTES):
-                    self._hash.update(block)
-        self.version, self.nbytes = version, nbytes
+        self.version, self.nbytes, self.n_stretches = version, nbytes, 1
 
     def start(self, version: Version) -> None:
         """Begin a copy of a version."""
@@ -93,16 +93,25 @@ class PartFile:
         self._note.write_text(json.dumps(asdict(version)))
         self.version = version
 
-    def append(self, data: bytes | memoryview) -> None:
-        """Add the next bytes."""
+    @contextmanager
+    def stretch(self) -> Iterator[Callable[[bytes | memoryview], None]]:
+        """Yield what writes the next bytes; what was written stays if it ends in an exception."""
+        self.n_stretches += 1
         with self._part.open("ab") as file:
-            file.write(data)
-        if self.version and self.version.md5:
-            self._hash.update(data)
-        self.nbytes += len(data)
 
-    def finish(self) -> None:
+            def write(data: bytes | memoryview) -> None:
+                file.write(data)
+                self.nbytes += len(data)
+
+            yield write
+
+    def finish(self, check_md5: bool) -> None:
         """Verify the copy and give it its final name.
+
+        Parameters
+        ----------
+        check_md5 : bool
+            Read it again and compare its MD5 with the version's, if the ETag tells that.
 
         Raises
         ------
@@ -114,8 +123,11 @@ class PartFile:
         wrong = ""
         if version is None or found != version.nbytes:
             wrong = f"{found} bytes came, {version and version.nbytes} were announced"
-        elif version.md5 and version.md5 != self._hash.hexdigest():
-            wrong = f"bytes of MD5 {self._hash.hexdigest()} came, {version.md5} was announced"
+        elif check_md5 and version.md5:
+            with self._part.open("rb") as file:
+                md5 = hashlib.file_digest(file, _md5).hexdigest()
+            if md5 != version.md5:
+                wrong = f"bytes of MD5 {md5} came, {version.md5} was announced"
         if wrong:
             self.discard()
             raise DamagedCopyError(wrong)
@@ -126,5 +138,8 @@ class PartFile:
         """Delete what there is of the copy."""
         self._part.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
-        self._hash = hashlib.md5(usedforsecurity=False)
-        self.version, self.nbytes = None, 0
+        self.version, self.nbytes, self.n_stretches = None, 0, 0
+
+
+def _md5() -> Any:
+    return hashlib.md5(usedforsecurity=False)

@@ -77,11 +77,11 @@ class ObjectServer:
         key = handler.path.split("?")[0].removeprefix("/bucket/")
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", handler.headers.get("Range") or "")
         start = int(wanted[1]) if wanted else 0
+        self.on_request(key, start)
         with self._lock:
             self.asked.append((key, start))
             dropped = self.drop_every and len(self.asked) % self.drop_every == 0
             self.n_dropped += bool(dropped)
-        self.on_request(key, start)
         data = self.objects.get(key)
         if key in self.forbidden or data is None:
             return self._send(handler, 403 if key in self.forbidden else 404, b"", 0)
