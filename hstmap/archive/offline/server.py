@@ -31,8 +31,8 @@ class Question:
     Parameters
     ----------
     kind : str
-        ``'search'``, ``'observations'``, ``'products'``, ``'resolve'``, ``'columns'`` or
-        ``'config'``.
+        ``'search'``, ``'observations'``, ``'products'``, ``'resolve'``, ``'columns'``,
+        ``'config'`` or ``'paths'``.
     page : int
         Number of the page that is asked for, from 0; 0 where there are no pages.
     detail : dict
@@ -120,6 +120,7 @@ class MastServer:
             "products": self._products,
             "resolve": self._resolve,
             "config": lambda _: self._column_config,
+            "paths": self._paths,
         }
         if question.kind not in answers:
             return Answer(b"no such service", 404)
@@ -221,6 +222,15 @@ class MastServer:
                 break
         return {"resolvedCoordinate": found, "status": ""}
 
+    def _paths(self, detail: dict[str, Any]) -> dict[str, Any]:
+        paths = {}
+        for uri in detail["uri"]:
+            name = uri.rpartition("/")[2]
+            root = name.partition("_")[0]
+            path = f"/hst/public/{root[:4]}/{root}/{name}"
+            paths[uri] = {"status_code": 200, "path": path}
+        return paths
+
     @cached_property
     def _column_config(self) -> dict[str, Any]:
         datatypes = {"INTEGER": "long", "FLOAT": "double", "VARCHAR": "char"}
@@ -284,12 +294,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _understand(path: str, body: bytes) -> Question:
-    path = urlsplit(path).path
+    path, query = urlsplit(path).path, urlsplit(path).query
     if path == "/search/hst/api/v0.1/search":
         detail = json.loads(body)
         return Question("search", int(detail["offset"]) // int(detail["limit"]), detail)
     if path == "/search/util/api/v0.1/column_list":
         return Question("columns")
+    if path == "/api/v0.1/path_lookup/":
+        return Question("paths", detail=parse_qs(query))
     if path == "/portal/Mashup/Mashup.asmx/columnsconfig":
         return Question("config")
     if path == "/api/v0/invoke":
