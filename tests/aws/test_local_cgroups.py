@@ -117,6 +117,14 @@ def test_the_smallest_share_is_what_the_kernel_can_do(tmp_path):
     assert int(quota_us) == 1000
 
 
+def test_groups_that_only_some_controllers_allow_leave_nothing(tmp_path):
+    (tmp_path / "allowed").mkdir()
+    folders = {"cpu": tmp_path / "allowed" / "x", "memory": tmp_path / "missing" / "x"}
+    with pytest.raises(FileNotFoundError):
+        CgroupV1(folders)
+    assert list((tmp_path / "allowed").iterdir()) == []
+
+
 @pytest.fixture
 def real_groups():
     try:

@@ -115,3 +115,41 @@ def test_a_slow_start_is_waited_for_and_not_billed(local_aws, deploy, runs_of):
     deploy.invoke(name, {"n_steps": 0})
     cold, _ = runs_of(name)
     assert cold.ended_s - cold.started_s - cold.report.billed_duration_ms / 1000 >= 0.9
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_with_faults_of_all_kinds_at_random_every_event_is_accounted_for(
+    local_aws, deploy, runs_of, seed
+):
+    name = deploy(STEPS, MemorySize=128)
+    kinds = ("drop", "duplicate", "kill-before-init", "kill-midway", "kill-at-response")
+    local_aws.faults.reseed(seed)
+    local_aws.faults.add(
+        Fault("throttle", function=name, n_times=None, probability=0.1),
+        Fault("slow-start", function=name, n_times=None, probability=0.1, delay_s=0.05),
+        *(Fault(kind, function=name, n_times=None, probability=0.15) for kind in kinds),
+    )
+    accepted, n_throttled = set(), 0
+    for _ in range(50):
+        try:
+            accepted.add(deploy.send(name, {"n_steps": 1}))
+        except ClientError:
+            n_throttled += 1
+    local_aws.wait_until_idle()
+
+    fired = [f for f in local_aws.faults.fired if f.function == name]
+    of_kind = {k: [f.request_id for f in fired if f.fault.kind == k] for k in (*kinds, "throttle")}
+    assert all(of_kind.values()), "each kind happened"
+    assert n_throttled == len(of_kind["throttle"])
+    discarded = [e.request_id for e in local_aws.discarded_events if e.function == name]
+    for request_id in accepted:
+        runs = runs_of(name, request_id)
+        if request_id in of_kind["drop"]:
+            assert runs == []
+            continue
+        n_deliveries = 1 + of_kind["duplicate"].count(request_id)
+        n_succeeded = sum(not run.is_error for run in runs)
+        assert n_succeeded + discarded.count(request_id) == n_deliveries
+        assert len(runs) <= 3 * n_deliveries
+    n_killed = sum(len(of_kind[kind]) for kind in kinds if kind.startswith("kill"))
+    assert sum(run.is_error for run in runs_of(name)) == n_killed

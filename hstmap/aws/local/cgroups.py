@@ -41,8 +41,12 @@ class Cgroup:
 
     def __init__(self, folders: dict[str, Path]) -> None:
         self._folders = folders
-        for folder in set(folders.values()):
-            folder.mkdir(exist_ok=True)
+        try:
+            for folder in set(folders.values()):
+                folder.mkdir(exist_ok=True)
+        except OSError:
+            self.remove()  # one controller may allow what another one does not
+            raise
 
     @property
     def join_files(self) -> list[Path]:

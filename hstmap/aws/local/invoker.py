@@ -169,7 +169,6 @@ class Invoker:
     async def _answer(self, run: Run) -> Ending:
         environment, name = run.environment, run.function.name
         killed = self._faults.fire("kill-midway", name, run.request_id)
-        lost = self._faults.fire("kill-at-response", name, run.request_id)
         timer = None
         if killed is not None and killed.at_log is not None:
             run.kill_at = killed.at_log
@@ -179,7 +178,9 @@ class Invoker:
         ending = await environment.run(run.invocation)
         if timer is not None:
             timer.cancel()
-        if lost is not None and ending.status == "success":
+        if ending.status == "success" and self._faults.fire(
+            "kill-at-response", name, run.request_id
+        ):
             environment.kill()
             ending = await environment.death()
         return ending
