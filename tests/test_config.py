@@ -59,7 +59,10 @@ def test_options_come_before_the_file():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("hstmap: {workers: 3}", "has workers; it may have batch_size, engine, memory_mb, n_workers"),
+        (
+            "hstmap: {workers: 3}",
+            "has workers; it may have batch_size, engine, memory_mb, n_workers",
+        ),
         ("hstmap: [1]", "must have sections"),
         ("hstmap: {n_workers: 0}", "n_workers is 0; give a whole number, 1 or more"),
         ("hstmap: {engine: dask}", "engine is 'dask'"),

@@ -4,9 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.archive import write_archive, write_broken_files
-
 from hstmap.cli import main
+from support.archive import write_archive, write_broken_files
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
