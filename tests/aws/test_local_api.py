@@ -247,40 +247,6 @@ def test_layers_are_numbered_listed_and_lie_over_each_other_in_opt(lambda_client
     assert again["Version"] == 3
 
 
-def test_images_run_from_their_unpacked_root(local_aws, lambda_client, deploy, tmp_path):
-    task = tmp_path / "var" / "task"
-    task.mkdir(parents=True)
-    (task / "inside.py").write_text(
-        "import os\ndef run(event, context):\n    return os.environ['FROM_IMAGE']\n"
-    )
-    config = {"Cmd": ["inside.run"], "Env": ["FROM_IMAGE=yes"], "WorkingDir": "/var/task"}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    ecr = local_aws.client("ecr")
-    repository = f"worker-{uuid.uuid4().hex[:8]}"
-    uri = ecr.create_repository(repositoryName=repository)["repository"]["repositoryUri"]
-    kind = "application/vnd.oci.image.manifest.v1+json"
-    manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "note": repository})
-    ecr.put_image(repositoryName=repository, imageManifest=manifest, imageTag="latest")
-    (detail,) = ecr.describe_images(repositoryName=repository)["imageDetails"]
-    with pytest.raises(ClientError, match="no unpacked root"):
-        deploy("", **image_function(f"{uri}:latest"))
-    local_aws.register_image(detail["imageDigest"], tmp_path)
-
-    name = deploy("", **image_function(f"{uri}:latest"))
-    assert deploy.invoke(name)["Payload"] == "yes"
-    code = lambda_client.get_function(FunctionName=name)["Code"]
-    assert code["ResolvedImageUri"] == f"{uri}@{detail['imageDigest']}"
-    with pytest.raises(ClientError, match="does not exist"):
-        lambda_client.update_function_code(FunctionName=name, ImageUri=f"{uri}:no-such-tag")
-    (tmp_path / "config.json").unlink()
-    with pytest.raises(ClientError, match="names no handler"):
-        deploy("", **image_function(f"{uri}:latest"))
-
-
-def image_function(uri: str) -> dict[str, object]:
-    return {"PackageType": "Image", "Code": {"ImageUri": uri}, "Runtime": None, "Handler": None}
-
-
 def test_unknown_operations_and_unsigned_requests_are_refused(local_aws, lambda_client):
     with pytest.raises(ClientError, match="does not do GET"):
         lambda_client.list_event_source_mappings()
