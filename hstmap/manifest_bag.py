@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
@@ -60,6 +61,10 @@ class _Rows(Sequence[dict[str, Any]]):
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
 
+    @functools.cached_property
+    def _urls(self) -> list[str]:
+        return self._manifest.urls
+
     def __len__(self) -> int:
         return len(self._manifest)
 
@@ -76,5 +81,5 @@ class _Rows(Sequence[dict[str, Any]]):
             return self[where % len(self) : where % len(self) + 1][0]
         start, stop, _ = where.indices(len(self))
         table = self._manifest.table.slice(start, max(0, stop - start))
-        urls = self._manifest.urls[start:stop]
+        urls = self._urls[start:stop]
         return [{**row, "url": url} for row, url in zip(table.to_pylist(), urls, strict=True)]

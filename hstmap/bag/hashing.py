@@ -18,13 +18,15 @@ import pickle
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import cloudpickle
 
-__all__ = ["digest", "stable_hash"]
+__all__ = ["exact_digest", "stable_hash"]
 
 _DIGEST_NBYTES = 16
+
+_Described: TypeAlias = tuple[str, list[bytes]]
 
 
 def stable_hash(key: Any) -> int:
@@ -48,117 +50,148 @@ def stable_hash(key: Any) -> int:
     TypeError
         If it cannot be pickled.
     """
-    return int.from_bytes(digest(key), "big")
+    return int.from_bytes(_Digester(is_exact=False).digest(key), "big")
 
 
-def digest(thing: Any) -> bytes:
-    """Return 16 bytes that stand for a value; see `stable_hash`."""
-    kind, parts = _description(thing)
-    hasher = hashlib.blake2b(kind.encode(), digest_size=_DIGEST_NBYTES)
-    for part in parts:
-        hasher.update(len(part).to_bytes(8, "big"))
-        hasher.update(part)
-    return hasher.digest()
+def exact_digest(thing: Any) -> bytes:
+    """Return 16 bytes that stand for a value and its type: 1 and 1.0 are two.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be pickled.
+    """
+    return _Digester(is_exact=True).digest(thing)
 
 
-def _description(thing: Any) -> tuple[str, list[bytes]]:
-    """Return what kind of value it is, and bytes that are equal if and only if values are."""
-    for describe in (_describe_scalar, _describe_container, _describe_named, _describe_time):
-        described = describe(thing)
-        if described is not None:
-            return described
-    return _describe_state(thing)
+class _Digester:
+    """Describes values by bytes that are equal if, and nearly only if, the values are.
 
+    Parameters
+    ----------
+    is_exact : bool
+        Whether numbers of different types are different.
+    """
 
-def _describe_scalar(thing: Any) -> tuple[str, list[bytes]] | None:
-    if thing is None or thing is Ellipsis or thing is NotImplemented:
-        return "constant", [repr(thing).encode()]
-    if isinstance(thing, str):
-        return "str", [str.encode(thing, "utf-8", "surrogatepass")]
-    if isinstance(thing, bytes | bytearray | memoryview):
-        return "bytes", [bytes(thing)]  # bytearrays are equal to bytes
-    if isinstance(thing, numbers.Number):
-        return "number", [_number_hash(thing).to_bytes(9, "big", signed=True)]
-    return _describe_numpy_scalar(thing)
+    def __init__(self, *, is_exact: bool) -> None:
+        self._is_exact = is_exact
 
+    def digest(self, thing: Any) -> bytes:
+        kind, parts = self._description(thing)
+        hasher = hashlib.blake2b(kind.encode(), digest_size=_DIGEST_NBYTES)
+        for part in parts:
+            hasher.update(len(part).to_bytes(8, "big"))
+            hasher.update(part)
+        return hasher.digest()
 
-def _describe_numpy_scalar(thing: Any) -> tuple[str, list[bytes]] | None:
-    """Describe bool_, datetime64 and timedelta64; the other scalars are Numbers."""
-    if type(thing).__module__ != "numpy" or getattr(thing, "ndim", None) != 0:
+    def _description(self, thing: Any) -> _Described:
+        """Return what kind of value it is, and the bytes that make it what it is."""
+        return (
+            self._scalar(thing)
+            or self._container(thing)
+            or self._named(thing)
+            or self._time(thing)
+            or self._state(thing)
+        )
+
+    def _scalar(self, thing: Any) -> _Described | None:
+        if thing is None or thing is Ellipsis or thing is NotImplemented:
+            return "constant", [repr(thing).encode()]
+        if isinstance(thing, str):
+            return "str", [str.encode(thing, "utf-8", "surrogatepass")]
+        if isinstance(thing, bytes | bytearray | memoryview):
+            return "bytes", [bytes(thing)]  # bytearrays are equal to bytes
+        if isinstance(thing, numbers.Number):
+            kind = _qualified_name(type(thing)) if self._is_exact else b""
+            return "number", [kind, repr(_number(thing)).encode()]
+        return self._numpy_scalar(thing)
+
+    def _numpy_scalar(self, thing: Any) -> _Described | None:
+        """Describe bool_, datetime64 and timedelta64; the other scalars are Numbers."""
+        if type(thing).__module__ != "numpy" or getattr(thing, "ndim", None) != 0:
+            return None
+        plain = thing.item()
+        return None if type(plain).__module__ == "numpy" else self._description(plain)
+
+    def _container(self, thing: Any) -> _Described | None:
+        if isinstance(thing, tuple):
+            return "tuple", [self.digest(part) for part in thing]
+        if isinstance(thing, list):
+            return "list", [self.digest(part) for part in thing]
+        if isinstance(thing, frozenset | set):
+            return "set", sorted(self.digest(part) for part in thing)
+        if isinstance(thing, Mapping):
+            pairs = ((self.digest(key), self.digest(value)) for key, value in thing.items())
+            return "mapping", sorted(key + value for key, value in pairs)
         return None
-    plain = thing.item()
-    return None if type(plain).__module__ == "numpy" else _description(plain)
+
+    def _named(self, thing: Any) -> _Described | None:
+        if isinstance(thing, enum.Enum):
+            return "enum", [_qualified_name(type(thing)), thing.name.encode()]
+        if isinstance(thing, type | ModuleType | BuiltinFunctionType):
+            return "name", [_qualified_name(thing)]
+        if isinstance(thing, FunctionType):
+            name = _qualified_name(thing)
+            if b"<" in name:  # a lambda or a closure: its name says little
+                return "function", [name, cloudpickle.dumps(thing)]
+            return "name", [name]
+        if isinstance(thing, functools.partial):
+            made_of = (thing.func, thing.args, thing.keywords)
+            return "partial", [self.digest(part) for part in made_of]
+        return None
+
+    def _time(self, thing: Any) -> _Described | None:
+        if isinstance(thing, datetime):
+            return "datetime", _datetime(thing)
+        if isinstance(thing, date):
+            return "date", [thing.isoformat().encode()]
+        if isinstance(thing, timedelta):
+            return "timedelta", [repr((thing.days, thing.seconds, thing.microseconds)).encode()]
+        if isinstance(thing, time):
+            return "time", _datetime(datetime.combine(date(2000, 1, 2), thing))
+        return None
+
+    def _state(self, thing: Any) -> _Described:
+        if dataclasses.is_dataclass(thing):
+            compared = [field.name for field in dataclasses.fields(thing) if field.compare]
+            parts = [self.digest(getattr(thing, name)) for name in compared]
+            return "dataclass", [_qualified_name(type(thing)), *parts]
+        reduced = thing.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+        if isinstance(reduced, str):
+            return "global", [_qualified_name(type(thing)), reduced.encode()]
+        function, arguments, *state = reduced
+        plain_state = state[0] if state else None
+        items = [list(part) for part in state[1:3] if part is not None]
+        parts = [self.digest(part) for part in (function, arguments, plain_state, items)]
+        return "state", parts
 
 
-def _number_hash(number: Any) -> int:
-    if isinstance(number, int):
-        return int.__hash__(number)
-    if number != number:  # noqa: PLR0124 - not a number, of whatever type
-        # Python 3.10 and later hash these by identity.
-        return hash(math.inf) + 1
-    return hash(number)
+def _number(number: Any) -> tuple[Any, ...]:
+    """Return what is equal for equal numbers of any type.
+
+    The hash alone will not do for names: those of 1 and 2**61 are one, as are those of -1 and -2.
+    """
+    if number != number:  # noqa: PLR0124 - not a number; Python 3.10 and later hash it by identity
+        return ("nan",)
+    value = int.__hash__(number) if isinstance(number, int) else hash(number)
+    if isinstance(number, numbers.Complex) and not isinstance(number, numbers.Real):
+        if number.imag:
+            return value, float(number.real), float(number.imag)
+        number = number.real
+    try:
+        as_float = float(number)
+    except OverflowError:
+        return (value,)  # of an int or a Fraction; a Decimal becomes infinite
+    return (value,) if math.isinf(as_float) else (value, as_float or 0.0)  # not -0.0
 
 
-def _describe_container(thing: Any) -> tuple[str, list[bytes]] | None:
-    if isinstance(thing, tuple):
-        return "tuple", [digest(part) for part in thing]
-    if isinstance(thing, list):
-        return "list", [digest(part) for part in thing]
-    if isinstance(thing, frozenset | set):
-        return "set", sorted(digest(part) for part in thing)
-    if isinstance(thing, Mapping):
-        return "mapping", sorted(digest(key) + digest(value) for key, value in thing.items())
-    return None
-
-
-def _describe_named(thing: Any) -> tuple[str, list[bytes]] | None:
-    if isinstance(thing, enum.Enum):
-        return "enum", [_qualified_name(type(thing)), thing.name.encode()]
-    if isinstance(thing, type | ModuleType | BuiltinFunctionType):
-        return "name", [_qualified_name(thing)]
-    if isinstance(thing, FunctionType):
-        name = _qualified_name(thing)
-        if b"<" in name:  # a lambda or a closure: its name says little
-            return "function", [name, cloudpickle.dumps(thing)]
-        return "name", [name]
-    if isinstance(thing, functools.partial):
-        return "partial", [digest(part) for part in (thing.func, thing.args, thing.keywords)]
-    return None
-
-
-def _describe_time(thing: Any) -> tuple[str, list[bytes]] | None:
-    if isinstance(thing, datetime):
-        return "datetime", _describe_datetime(thing)
-    if isinstance(thing, date):
-        return "date", [thing.isoformat().encode()]
-    if isinstance(thing, timedelta):
-        return "timedelta", [repr((thing.days, thing.seconds, thing.microseconds)).encode()]
-    if isinstance(thing, time):
-        return "time", _describe_datetime(datetime.combine(date(2000, 1, 2), thing))
-    return None
-
-
-def _describe_datetime(moment: datetime) -> list[bytes]:
+def _datetime(moment: datetime) -> list[bytes]:
     if moment != moment:  # noqa: PLR0124 - pandas.NaT
         return []
     is_aware = moment.utcoffset() is not None
     if is_aware:  # equal instants are equal in any time zone
         moment = moment.astimezone(UTC)
     return [repr((is_aware, *moment.timetuple()[:6], moment.microsecond)).encode()]
-
-
-def _describe_state(thing: Any) -> tuple[str, list[bytes]]:
-    if dataclasses.is_dataclass(thing):
-        compared = [field.name for field in dataclasses.fields(thing) if field.compare]
-        parts = [digest(getattr(thing, name)) for name in compared]
-        return "dataclass", [_qualified_name(type(thing)), *parts]
-    reduced = thing.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
-    if isinstance(reduced, str):
-        return "global", [_qualified_name(type(thing)), reduced.encode()]
-    function, arguments, *state = reduced
-    plain_state = state[0] if state else None
-    items = [list(part) for part in state[1:3] if part is not None]
-    return "state", [digest(part) for part in (function, arguments, plain_state, items)]
 
 
 def _qualified_name(thing: Any) -> bytes:

@@ -9,7 +9,7 @@ import uuid
 from typing import Any
 
 from hstmap.bag.graph import Node, topological
-from hstmap.bag.hashing import digest
+from hstmap.bag.hashing import exact_digest
 from hstmap.bag.sources import SequenceSlices
 
 __all__ = ["function_name", "unique_name"]
@@ -44,7 +44,7 @@ def unique_name(node: Node) -> str:
     tokens: dict[Node, bytes] = {}
     for each in topological([node]):
         above = [tokens[parent] for parent in each.parents]
-        tokens[each] = digest((each.label, _token(each.operation), each.n_partitions, *above))
+        tokens[each] = exact_digest((each.label, _token(each.operation), each.n_partitions, *above))
     return f"{node.label}-{tokens[node].hex()}"
 
 
@@ -55,7 +55,7 @@ def _token(operation: Any) -> bytes:
     else:
         thing = operation
     try:
-        return digest(thing)
+        return exact_digest(thing)
     except (pickle.PicklingError, TypeError, AttributeError):
         return uuid.uuid4().bytes
 

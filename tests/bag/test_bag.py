@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import operator
 import pickle
 import subprocess
@@ -45,6 +47,17 @@ def in_new_process(code: str) -> str:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     return result.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["aggregations", "bag", "combinations", "item", "names", "render", "session", "sizes",
+     "transforms"],
+)  # fmt: skip
+def test_the_examples_of_the_documentation_are_true(module: str) -> None:
+    results = doctest.testmod(importlib.import_module(f"hstmap.bag.{module}"))
+    assert results.attempted > 0
+    assert results.failed == 0
 
 
 # -- lazy ------------------------------------------------------------------------------------------
