@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from hstmap.bag.engine import Engine, EngineOptions, InProcessEngine, make_engine
 from hstmap.bag.execute import OnError
 from hstmap.bag.values import INLINE_NBYTES, Spill
+from hstmap.config import load_settings
 from hstmap.errors import UsageError
-from hstmap.storage import join_url
+from hstmap.storage import StorageOptions, join_url
 
 __all__ = ["ComputeOptions", "Session", "current_session", "open_session", "use_engine"]
 
+_SPILL_PREFIX = "hstmap-spill"
 _SYNCHRONOUS = ("sync", "synchronous", "single-threaded")
 
 
@@ -30,6 +32,8 @@ class Session:
     on_error : {"raise", "collect"}
     spill_url : str, optional
         Folder or ``s3://`` prefix for what is too large to come back inline. None: everything does.
+    spill_options : StorageOptions, optional
+        How workers and client reach it.
     inline_nbytes : int
         What is too large, bytes pickled.
     """
@@ -37,6 +41,7 @@ class Session:
     engine: Engine
     on_error: OnError
     spill_url: str | None
+    spill_options: StorageOptions | None = None
     inline_nbytes: int = INLINE_NBYTES
 
     def new_spill(self) -> Spill:
@@ -45,7 +50,7 @@ class Session:
         if self.spill_url is not None:
             own = join_url(self.spill_url, f"bag-{uuid.uuid4().hex}")
         is_pickled = not isinstance(self.engine, InProcessEngine)
-        return Spill(own, None, self.inline_nbytes, is_pickled)
+        return Spill(own, self.spill_options, self.inline_nbytes, is_pickled)
 
 
 @dataclass(frozen=True)
@@ -94,12 +99,14 @@ def use_engine(
         An engine given by its name is made for the block and closed at its end, so that its
         workers serve all computations of the block.
     options : EngineOptions, optional
-        For an engine given by its name.
+        For an engine given by its name. By default what ``lithops_config.yaml`` says, for
+        ``"lithops"`` (`hstmap.config.load_settings`).
     on_error : {"raise", "collect"}, optional
         What becomes of items and tasks that fail; by default as the engine's options say.
     spill_url : str, optional
-        Folder or ``s3://`` prefix where results go that are too large to come back inline. By
-        default that of the engine, if it has one; else everything comes back inline.
+        Folder or ``s3://`` prefix where results go that are too large to come back inline, and
+        what `Bag.groupby` moves. By default a prefix of the bucket that Lithops uses, if its
+        storage is ``aws_s3``; else everything comes back inline.
     inline_nbytes : int
         What is too large, bytes pickled (default 16 KiB).
 
@@ -168,16 +175,41 @@ def _session(options: ComputeOptions, engine_options: EngineOptions | None) -> I
         on_error = options.on_error or engine.options.on_error
         if on_error not in ("raise", "collect"):
             raise UsageError(f"on_error is {on_error!r}; give 'raise' or 'collect'")
-        yield Session(engine, on_error, options.spill_url or getattr(engine, "spill_url", None))
+        url, storage = _spill_of(engine)
+        yield Session(engine, on_error, options.spill_url or url, storage)
 
 
 def _make(options: ComputeOptions, engine_options: EngineOptions | None) -> Engine:
     given = {"retries": options.retries, "timeout_s": options.timeout_s}
     changes = {name: value for name, value in given.items() if value is not None}
-    made = dataclasses.replace(engine_options or EngineOptions(), **changes)  # type: ignore[arg-type]
-    if options.engine is None:
-        return InProcessEngine(made)
-    return make_engine(str(options.engine), made)
+    if engine_options is None:
+        engine_options = _configured() if options.engine == "lithops" else EngineOptions()
+    made = dataclasses.replace(engine_options, **changes)  # type: ignore[arg-type]
+    return make_engine(str(options.engine or "inprocess"), made)
+
+
+def _configured() -> EngineOptions:
+    """Return the options that ``lithops_config.yaml`` gives."""
+    settings = load_settings()
+    return EngineOptions(
+        n_workers=settings.n_workers,
+        retries=settings.retries,
+        timeout_s=settings.timeout_s,
+        lithops_config=settings.lithops_config(),
+    )
+
+
+def _spill_of(engine: Engine) -> tuple[str | None, StorageOptions | None]:
+    """Return where an engine's workers can leave large results: the bucket that Lithops uses."""
+    config = engine.options.lithops_config or {}
+    if config.get("lithops", {}).get("storage") != "aws_s3":
+        return None, None
+    section = config.get("aws_s3") or {}
+    bucket = section.get("storage_bucket")
+    if not bucket:
+        return None, None
+    region = section.get("region") or (config.get("aws") or {}).get("region")
+    return f"s3://{bucket}/{_SPILL_PREFIX}", StorageOptions(region=region)
 
 
 def _refuse_engine_options(options: ComputeOptions) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -17,7 +18,9 @@ import pytest
 
 import hstmap
 from hstmap.bag.engine import Attempt, InProcessEngine, Stage
+from hstmap.bag.session import ComputeOptions, open_session
 from hstmap.errors import UsageError
+from hstmap.storage import StorageOptions
 
 
 class CountingEngine(InProcessEngine):
@@ -511,6 +514,41 @@ def test_an_engine_that_is_there_keeps_its_options() -> None:
         ):
             pass
     assert bag.compute("inprocess", retries=0) == [0, 1, 2, 3]
+
+
+def test_lithops_is_used_as_its_configuration_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lithops_config.yaml").write_text(
+        "hstmap: {retries: 7, n_workers: 1, timeout_s: 90}\n"
+        "lithops: {backend: localhost, storage: localhost}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with hstmap.use_engine("lithops") as engine:  # no worker starts before the first stage
+        assert (engine.options.retries, engine.options.n_workers) == (7, 1)
+        assert engine.options.timeout_s == 90
+    with hstmap.use_engine("lithops", hstmap.EngineOptions(retries=1)) as engine:
+        assert engine.options.retries == 1
+    with hstmap.use_engine("inprocess") as engine:
+        assert engine.options == hstmap.EngineOptions()
+
+
+def test_large_results_go_into_the_bucket_that_lithops_uses() -> None:
+    config = {
+        "lithops": {"backend": "aws_lambda", "storage": "aws_s3"},
+        "aws": {"region": "us-east-1"},
+        "aws_s3": {"storage_bucket": "our-bucket"},
+    }
+    with InProcessEngine(hstmap.EngineOptions(lithops_config=config)) as engine:
+        with open_session(ComputeOptions(engine)) as session:
+            spill = session.new_spill()
+            assert str(spill.url).startswith("s3://our-bucket/hstmap-spill/bag-")
+            assert spill.options == StorageOptions(region="us-east-1")
+            assert session.new_spill().url != spill.url
+        with open_session(ComputeOptions(engine, spill_url="/data")) as session:
+            assert str(session.new_spill().url).startswith("/data/bag-")
+    with InProcessEngine() as engine, open_session(ComputeOptions(engine)) as session:
+        assert session.new_spill().url is None
 
 
 def test_retries_are_those_that_were_asked_for() -> None:
