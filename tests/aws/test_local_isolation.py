@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import shutil
 import sys
@@ -158,6 +159,23 @@ def test_environments_that_were_idle_for_too_long_are_ended(deployer_for, monkey
             pass
         deploy.invoke(name)
         assert [run.is_cold for run in aws.invocation_log] == [True, True]
+
+
+def test_an_init_that_takes_too_long_is_tried_again_within_the_invocation(deployer_for):
+    with LocalAws(LocalAwsOptions(init_timeout_s=0.3)) as aws:
+        deploy = deployer_for(aws)
+        source = "import time\ntime.sleep(0.6)\ndef handler(event, context):\n    return 'late'\n"
+        answer = deploy.invoke(deploy(source, Timeout=20), LogType="Tail")
+        assert answer["Payload"] == "late"
+        tail = base64.b64decode(answer["LogResult"]).decode()
+        assert "Phase: init\tStatus: timeout\n" in tail
+        (run,) = aws.invocation_log
+        # The second INIT is a part of the invocation, and is paid for as such.
+        assert run.report.duration_ms >= 600
+        assert run.report.init_duration_ms is None
+        never = deploy("import time\ntime.sleep(60)\n", Timeout=1)
+        answer = deploy.invoke(never)
+        assert "Task timed out after 1.00 seconds" in answer["Payload"]["errorMessage"]
 
 
 @pytest.fixture(scope="module", params=["none", "bubblewrap"])
