@@ -1,17 +1,18 @@
 """The arrays of one FITS file, read lazily and no further than needed.
 
-astropy.io.fits parses the headers and reads the bytes. Nothing after the last array that is used
-is touched: an FLT's SAMP, TIME and WCSCORR are a third of the file. A gzipped file is
+astropy.io.fits parses the headers; where the arrays lie follows from them (FITS standard 4.0,
+section 4.4.1.1), and plain ones are viewed where their bytes are. Nothing after the last array that
+is used is touched: an FLT's SAMP, TIME and WCSCORR are a third of the file. A gzipped file is
 decompressed in memory, as a whole.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import re
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -19,7 +20,8 @@ import numpy as np
 from astropy.io import fits
 
 from hstmap.errors import BrokenImageError, RejectedImageError
-from hstmap.wfc3.header import Headers, one_line
+from hstmap.ranged import RangedFile
+from hstmap.wfc3.header import USED_CARDS, Headers, one_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,8 +60,15 @@ class SeekableFile(Protocol):
     def tell(self) -> int:
         """Return the position from the start."""
 
+
+_BLOCK_NBYTES = 2880
+_CARD_NBYTES = 80
+_END_CARD = re.compile(b"END {77}")
+# Two thousand times a usual header: what is longer is not one.
+_MAX_HEADER_BLOCKS = 10_000
+_MAX_AXES = 999
 # Arrays that need no arithmetic: BITPIX and numpy's name of it.
-_PLAIN_DTYPES = {8: "u1", 16: ">i2", 32: ">i4", -32: ">f4", -64: ">f8"}
+_PLAIN_DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _SCALING = ("BSCALE", "BZERO", "BLANK")
 
 
@@ -69,30 +78,43 @@ class Hdu:
 
     Parameters
     ----------
+    index : int
+        Its number in the file, from 0.
     name : str
         EXTNAME, or ``"PRIMARY"``.
     header : astropy.io.fits.Header
         Its header.
-    is_image : bool
-        Whether it is an image, not a table (which may hold a tile-compressed one).
+    kind : str
+        ``"primary"``, ``"groups"`` or XTENSION in lower case.
     shape : tuple of int
-        Of its array, as numpy has it; empty if it has no pixels.
+        Of its array, as numpy has it, if it is an image; empty if it has no pixels.
     constant : float, int or None
         The value of all pixels, where the archive has written NPIX1, NPIX2 and PIXVALUE in place
         of an array.
-    end : int
-        First byte of the file that is not of its array.
-    astropy_hdu : object
-        What reads the array.
+    start, data_start, data_nbytes : int
+        Where its header and its data begin, and the size of the data, which are padded to whole
+        blocks behind.
     """
 
+    index: int
     name: str
     header: Any
-    is_image: bool
+    kind: str
     shape: tuple[int, ...]
     constant: float | None
-    end: int
-    astropy_hdu: Any
+    start: int
+    data_start: int
+    data_nbytes: int
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is an image, not a table (which may hold a tile-compressed one)."""
+        return self.kind in ("primary", "image") and "ZIMAGE" not in self.header
+
+    @property
+    def end(self) -> int:
+        """First byte of the file that is not of its data."""
+        return self.data_start + self.data_nbytes
 
 
 class FitsFile:
@@ -102,6 +124,8 @@ class FitsFile:
     ----------
     file : SeekableFile
         Seekable; it is not closed.
+    whole_headers : bool
+        Whether to parse all cards; by default those that reading an image needs.
 
     Raises
     ------
@@ -109,7 +133,8 @@ class FitsFile:
         If it is empty or not FITS, or its first header cannot be read.
     """
 
-    def __init__(self, file: SeekableFile) -> None:
+    def __init__(self, file: SeekableFile, *, whole_headers: bool = False) -> None:
+        self._whole_headers = whole_headers
         file.seek(0)
         magic = file.read(6)
         if not magic:
@@ -118,16 +143,12 @@ class FitsFile:
             file, magic = _decompressed(file), b"SIMPLE"
         if magic != b"SIMPLE":
             raise BrokenImageError("not_fits", f"the file begins with {magic!r}, not with SIMPLE")
-        self._view: Callable[[int, int], Any] | None = getattr(file, "view", None)
-        if isinstance(file, io.BytesIO):
-            self._view = lambda start, end: file.getbuffer()[start:end]
+        self._file = file
         self._nbytes = file.seek(0, io.SEEK_END)
-        file.seek(0)
-        self._hdus = _open(file)
-        self._known: dict[int, Hdu] = {}
+        self._known: list[Hdu] = []
         primary = self.hdu(0)
         if primary is None:
-            raise BrokenImageError("bad_header", "the first FITS header cannot be read")
+            raise BrokenImageError("no_end", "the first FITS header has no END card")
         self.primary = primary
 
     def hdu(self, index: int) -> Hdu | None:
@@ -138,18 +159,56 @@ class FitsFile:
         BrokenImageError
             If its header cannot be read (reason ``bad_header``).
         """
-        if index not in self._known:
+        while len(self._known) <= index:
+            start = 0
+            if self._known:
+                start = self._known[-1].end
+                start += -start % _BLOCK_NBYTES
             try:
-                astropy_hdu = self._hdus[index]
-            except IndexError:
-                return None
+                header = self._header(start)
+                if header is None:
+                    return None
+                self._known.append(_describe(len(self._known), header, start, self._file.tell()))
             except _FITS_ERRORS as error:
-                raise _bad_header(index, error) from error
-            try:
-                self._known[index] = _describe(astropy_hdu)
-            except _FITS_ERRORS as error:
-                raise _bad_header(index, error) from error
+                raise _bad_header(len(self._known), error) from error
         return self._known[index]
+
+    def _header(self, start: int) -> Any:
+        """Parse the header at a position; None where there is none, or nothing but remains."""
+        if start >= self._nbytes:
+            return None
+        self._file.seek(start)
+        if not self._whole_headers:
+            header = self._used_header()
+            if header is not None:
+                return header if "XTENSION" in header or not start else None
+            self._file.seek(start)
+        try:
+            header = fits.Header.fromfile(self._file)
+        except (EOFError, OSError) as error:
+            if isinstance(error, OSError) and "header" not in str(error).lower():
+                raise  # the store's trouble, not the file's
+            return None
+        if start and "XTENSION" not in header:
+            return None
+        return header
+
+    def _used_header(self) -> Any:
+        """Parse the cards of `USED_CARDS`; None where the header is not as it should be."""
+        raw = b""
+        for _ in range(_MAX_HEADER_BLOCKS):
+            block = self._file.read(_BLOCK_NBYTES)
+            raw += block
+            if len(block) < _BLOCK_NBYTES:
+                return None
+            end = _END_CARD.search(raw, len(raw) - _BLOCK_NBYTES)
+            while end is not None and end.start() % _CARD_NBYTES:
+                end = _END_CARD.search(raw, end.start() + 1)
+            if end is not None:
+                starts = range(0, end.start(), _CARD_NBYTES)
+                cards = [raw[i : i + _CARD_NBYTES] for i in starts if _is_used(raw[i : i + 8])]
+                return fits.Header.fromstring(b"".join(cards))
+        return None
 
     def find_science(self) -> int:
         """Return the number of the HDU that holds the science image.
@@ -197,7 +256,7 @@ class FitsFile:
             )
 
     def pixels(self, hdu: Hdu) -> NDArray[Any]:
-        """Return the array of an HDU as astropy reads it; a constant one is filled.
+        """Return the array of an HDU, in the file's byte order; a constant one is filled.
 
         Raises
         ------
@@ -205,54 +264,39 @@ class FitsFile:
             If the file is shorter than the header says.
         """
         if hdu.constant is not None:
-            dtype = np.float32 if isinstance(hdu.constant, float) else np.int32
-            return np.full(hdu.shape, hdu.constant, dtype=dtype)
+            filled = np.float32 if isinstance(hdu.constant, float) else np.int32
+            return np.full(hdu.shape, hdu.constant, dtype=filled)
         self.check_length(hdu)
-        in_place = self._in_place(hdu)
-        if in_place is not None:
-            return in_place
+        dtype = _PLAIN_DTYPES.get(hdu.header["BITPIX"])
+        if dtype is None or any(word in hdu.header for word in _SCALING):
+            return self._scaled_pixels(hdu)
+        return np.frombuffer(self._bytes(hdu), dtype=dtype).reshape(hdu.shape)
+
+    def _bytes(self, hdu: Hdu) -> Any:
+        """Return the bytes of an array, without a copy where they are in memory."""
+        if isinstance(self._file, RangedFile):
+            return self._file.view(hdu.data_start, hdu.end)
+        if isinstance(self._file, io.BytesIO):
+            return self._file.getbuffer()[hdu.data_start : hdu.end]
+        self._file.seek(hdu.data_start)
+        return self._file.read(hdu.data_nbytes)
+
+    def _scaled_pixels(self, hdu: Hdu) -> NDArray[Any]:
+        """Let astropy do the arithmetic of an array that is not plain numbers."""
         try:
-            return cast("NDArray[Any]", hdu.astropy_hdu.data)
+            content = hdu.header.tostring().encode("latin-1") + bytes(self._bytes(hdu))
+            padding = b"\0" * (-len(content) % _BLOCK_NBYTES)
+            scaled = fits.ImageHDU.fromstring(content + padding)
+            return cast("NDArray[Any]", scaled.data)
         except _FITS_ERRORS as error:
             raise BrokenImageError(
-                "truncated", f"the pixels of {hdu.name} cannot be read: {one_line(error)}"
+                "bad_header", f"the pixels of {hdu.name} cannot be read: {one_line(error)}"
             ) from error
 
 
-    def _in_place(self, hdu: Hdu) -> NDArray[Any] | None:
-        """View an array where its bytes lie, if they are in memory and are plain numbers.
-
-        astropy has said where; what it would do beyond that is to copy them once more.
-        """
-        header = hdu.header
-        dtype = _PLAIN_DTYPES.get(header["BITPIX"])
-        if self._view is None or dtype is None or any(word in header for word in _SCALING):
-            return None
-        nbytes = math.prod(hdu.shape) * np.dtype(dtype).itemsize
-        view = self._view(hdu.end - nbytes, hdu.end)
-        return np.frombuffer(view, dtype=dtype).reshape(hdu.shape)
-
-
-class _GuardedFile:
-    """What astropy reads through: stops at a header that would keep it busy for ever.
-
-    FITS allows 999 axes and 999 columns. astropy goes through as many as the header claims: a
-    damaged digit would hold a worker until its time is up.
-    """
-
-    _TOO_MANY = re.compile(rb"(NAXIS   |TFIELDS )= *\+?\d{4,}")
-    _HEADER_BLOCK_NBYTES = 2880
-
-    def __init__(self, file: SeekableFile) -> None:
-        self._file = file
-        self.seek = file.seek
-        self.tell = file.tell
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        if size == self._HEADER_BLOCK_NBYTES and (match := self._TOO_MANY.search(data)):
-            raise OSError(f"{match.group().decode()}: FITS allows 999")
-        return data
+@functools.cache
+def _is_used(keyword: bytes) -> bool:
+    return USED_CARDS.match(keyword.rstrip().decode("latin-1")) is not None
 
 
 def _decompressed(file: SeekableFile) -> SeekableFile:
@@ -269,38 +313,37 @@ def _decompressed(file: SeekableFile) -> SeekableFile:
     return io.BytesIO(data)
 
 
-def _open(file: SeekableFile) -> Any:
-    try:
-        return fits.open(
-            _GuardedFile(file), memmap=False, lazy_load_hdus=True, disable_image_compression=True
-        )
-    except _FITS_ERRORS as error:
-        reason = "no_end" if "END card" in str(error) else "bad_header"
-        raise BrokenImageError(
-            reason, f"the first FITS header cannot be read: {one_line(error)}"
-        ) from error
-
-
 def _bad_header(index: int, error: Exception) -> BrokenImageError:
     return BrokenImageError(
         "bad_header", f"the header of HDU {index} cannot be read: {one_line(error)}"
     )
 
 
-def _describe(astropy_hdu: Any) -> Hdu:
-    header = astropy_hdu.header
-    is_image = hasattr(astropy_hdu, "shape") and "ZIMAGE" not in header
-    shape = tuple(int(length) for length in astropy_hdu.shape) if is_image else ()
-    end = astropy_hdu.fileinfo()["datLoc"]
+def _describe(index: int, header: Any, start: int, data_start: int) -> Hdu:
+    n_axes = header["NAXIS"]
+    if not 0 <= n_axes <= _MAX_AXES:
+        raise ValueError(f"NAXIS is {n_axes}: FITS allows {_MAX_AXES}")
+    lengths = [int(header[f"NAXIS{axis}"]) for axis in range(1, n_axes + 1)]
+    kind = str(header.get("XTENSION", "primary")).strip().lower()
+    if index == 0 and n_axes and lengths[0] == 0 and header.get("GROUPS") is True:
+        kind, lengths = "groups", lengths[1:]
+    n_values = math.prod(lengths) if lengths else 0
+    size = abs(header["BITPIX"]) // 8
+    per_group = header.get("PCOUNT", 0) + n_values
+    is_image = kind in ("primary", "image")
+    # An image is read as one array, whatever PCOUNT and GCOUNT may say.
+    data_nbytes = size * (n_values if is_image else header.get("GCOUNT", 1) * per_group)
+    if data_nbytes < 0:
+        raise ValueError(f"the size of the data is {data_nbytes}")
+    shape = tuple(lengths[::-1]) if is_image and n_values > 0 else ()
     constant = None
-    if shape:
-        end += math.prod(shape) * abs(header["BITPIX"]) // 8
-    elif is_image:
+    if is_image and not lengths:
         headers = Headers(header, header)
-        lengths = headers.integer("NPIX2"), headers.integer("NPIX1")
+        sides = headers.integer("NPIX2"), headers.integer("NPIX1")
         value = headers.value("PIXVALUE")
-        if isinstance(value, (int, float)) and all(lengths):
-            shape, constant = cast("tuple[int, int]", lengths), value
+        if isinstance(value, (int, float)) and all(sides):
+            shape, constant = cast("tuple[int, int]", sides), value
     if any(length <= 0 for length in shape):
-        shape = ()
-    return Hdu(astropy_hdu.name, header, is_image, shape, constant, end, astropy_hdu)
+        shape, constant = (), None
+    name = str(header.get("EXTNAME", "PRIMARY" if index == 0 else "")).strip().upper()
+    return Hdu(index, name, header, kind, shape, constant, start, data_start, data_nbytes)

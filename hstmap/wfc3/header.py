@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from warnings import WarningMessage
 
 __all__ = [
+    "USED_CARDS",
     "Headers",
     "count_rate_divisor",
     "one_line",
@@ -40,6 +41,20 @@ _SUFFIX = re.compile(r"\.(fits|fit|fts)(\.gz)?$", re.IGNORECASE)
 _ZERO_POINT_TOLERANCE_MAG = 0.01
 
 
+# The cards that reading an image needs, of the 400 that its headers have: parsing the others is
+# most of the time that headers take. The first line is what FITS needs, the second the WCS.
+USED_CARDS = re.compile(
+    r"(SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|GROUPS|EXTNAME|EXTVER|ZIMAGE|BSCALE|BZERO|BLANK"
+    r"|NPIX[12]|PIXVALUE"
+    r"|WCSAXES|WCSNAME|RADESYS|RADECSYS|EQUINOX|EPOCH|LONPOLE|LATPOLE|LTV[12]|ORIENTAT"
+    r"|(CRPIX|CRVAL|CTYPE|CUNIT|CDELT|CROTA)[12]|(CD|PC)[12]_[12]|PV[12]_\d+"
+    r"|[AB]P?_(ORDER|\d_\d)"
+    r"|TELESCOP|INSTRUME|DETECTOR|FILETYPE|FILENAME|ROOTNAME|FILTER|APERTURE|SUBARRAY|SAMP_SEQ"
+    r"|OBSTYPE|IMAGETYP|TARGNAME|SCAN_TYP|MTFLAG|EXPFLAG|FGSLOCK|PROPOSID|RA_TARG|DEC_TARG"
+    r"|EXPTIME|EXPSTART|EXPEND|BUNIT|UNITCORR|CAL_VER|PHOTFLAM|PHOTPLAM|PHOTFNU)$"
+)
+
+
 class Headers:
     """Look-ups in the primary header, then in the science extension's.
 
@@ -56,7 +71,15 @@ class Headers:
         self.science = science
 
     def value(self, keyword: str) -> Any:
-        """Return the value of a card, or None where it is missing, empty or cannot be parsed."""
+        """Return the value of a card, or None where it is missing, empty or cannot be parsed.
+
+        Raises
+        ------
+        KeyError
+            If the card is not among `USED_CARDS`, and so may not have been parsed.
+        """
+        if not USED_CARDS.match(keyword):
+            raise KeyError(f"{keyword} is read and is not among USED_CARDS: add it there")
         for header in (self.primary, self.science):
             try:
                 value = header[keyword]

@@ -44,6 +44,15 @@ _PIXEL_TYPES: Final = {
     -64: "float64",
 }
 
+_ASTROPY_NAMES = {
+    "primary": "PrimaryHDU",
+    "groups": "GroupsHDU",
+    "image": "ImageHDU",
+    "bintable": "BinTableHDU",
+    "a3dtable": "BinTableHDU",
+    "table": "TableHDU",
+}
+
 
 def hdu_rows(file: BinaryIO, name: str, keywords: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return one row for each HDU of a FITS file; no array is read.
@@ -71,7 +80,7 @@ def hdu_rows(file: BinaryIO, name: str, keywords: Sequence[str] = ()) -> list[di
 
 def _rows(file: BinaryIO, name: str, keywords: Sequence[str]) -> list[dict[str, Any]]:
     try:
-        fits_file = FitsFile(file)
+        fits_file = FitsFile(file, whole_headers=True)
     except BrokenImageError as error:
         return [error_row(name, str(error), len(keywords))]
     rows: list[dict[str, Any]] = []
@@ -98,22 +107,26 @@ def error_row(name: str, message: str, n_keywords: int) -> dict[str, Any]:
 
 def _row(name: str, index: int, hdu: Hdu, keywords: Sequence[str]) -> dict[str, Any]:
     header = hdu.header
-    place = hdu.astropy_hdu.fileinfo()
     return {
         "file": name,
         "hdu": index,
         "name": hdu.name,
-        "version": int(hdu.astropy_hdu.ver),
-        "type": type(hdu.astropy_hdu).__name__,
+        "version": int(header.get("EXTVER", 1)),
+        "type": _astropy_name(hdu.kind),
         "n_cards": len(header),
         "dimensions": _dimensions(header),
         "format": _format(header),
-        "header_start": place["hdrLoc"],
-        "data_start": place["datLoc"],
-        "data_nbytes": place["datSpan"],
+        "header_start": hdu.start,
+        "data_start": hdu.data_start,
+        "data_nbytes": hdu.data_nbytes + -hdu.data_nbytes % 2880,
         "error": "",
         "keywords": [_value(header, keyword) for keyword in keywords],
     }
+
+
+def _astropy_name(kind: str) -> str:
+    """Name a kind of HDU as astropy's ``info()`` does."""
+    return _ASTROPY_NAMES.get(kind, "NonstandardExtHDU")
 
 
 def _is_table(header: Any) -> bool:

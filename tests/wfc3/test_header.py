@@ -70,19 +70,32 @@ def test_product_of_a_name(name, product):
 
 def test_values_that_are_not_what_they_should_be_are_none():
     header = fits.Header(
-        [("TEXT", " a b "), ("BLANK_", "  "), ("LOGICAL", True), ("WHOLE", 7), ("REAL", "1.5")]
+        [
+            ("TARGNAME", " a b "),
+            ("APERTURE", "  "),
+            ("SUBARRAY", True),
+            ("PROPOSID", 7),
+            ("EXPTIME", "1.5"),
+        ]
     )
-    header.append(fits.Card.fromstring("BROKEN  = 'no end of the text"), end=True)
-    headers = Headers(header, fits.Header([("SECOND", "T"), ("TEXT", "hidden")]))
-    assert headers.text("TEXT") == "a b"
-    assert headers.text("BLANK_") == headers.text("MISSING") == headers.text("BROKEN") == ""
-    assert headers.number("TEXT") is headers.number("LOGICAL") is headers.number("MISSING") is None
-    assert (headers.number("WHOLE"), headers.integer("WHOLE"), headers.number("REAL")) == (
+    header.append(fits.Card.fromstring("FGSLOCK = 'no end of the text"), end=True)
+    headers = Headers(header, fits.Header([("MTFLAG", "T"), ("TARGNAME", "hidden")]))
+    assert headers.text("TARGNAME") == "a b"
+    assert headers.text("APERTURE") == headers.text("FILTER") == headers.text("FGSLOCK") == ""
+    assert (
+        headers.number("TARGNAME") is headers.number("SUBARRAY") is headers.number("FILTER") is None
+    )
+    assert (headers.number("PROPOSID"), headers.integer("PROPOSID"), headers.number("EXPTIME")) == (
         7,
         7,
         1.5,
     )
-    assert headers.is_true("LOGICAL")
-    assert headers.is_true("SECOND")
-    assert not headers.is_true("WHOLE")
-    assert not headers.is_true("MISSING")
+    assert headers.is_true("SUBARRAY")
+    assert headers.is_true("MTFLAG")
+    assert not headers.is_true("PROPOSID")
+    assert not headers.is_true("FILTER")
+
+
+def test_a_card_that_is_read_must_be_among_those_that_are_parsed():
+    with pytest.raises(KeyError, match="add it there"):
+        Headers(fits.Header(), fits.Header()).value("HISTORY")
