@@ -18,6 +18,7 @@ from hstmap.wfc3.photometry import (
 )
 from hstmap.wfc3.pixel_area import pixel_area
 from hstmap.wfc3.schema import POINT_LIKE_MAG, POINT_LIKE_SIGMA, SOURCE_COLUMNS
+from hstmap.wfc3.wcs import to_icrs
 
 if TYPE_CHECKING:
     from hstmap.wfc3.detect import Detection
@@ -143,8 +144,11 @@ def _sky(
         return nothing, nothing.copy(), nothing.copy()
     # Positions count from 0, so that the origin is 0: a 1 here moves every source by a pixel.
     # The second half lies one pixel along the major axis from the first.
-    ra, dec = image.wcs.all_pix2world(
-        np.concatenate([x, x + np.cos(theta)]), np.concatenate([y, y + np.sin(theta)]), 0
+    ra, dec = to_icrs(
+        image.wcs,
+        *image.wcs.all_pix2world(
+            np.concatenate([x, x + np.cos(theta)]), np.concatenate([y, y + np.sin(theta)]), 0
+        ),
     )
     east = ((ra[n:] - ra[:n] + 180.0) % 360.0 - 180.0) * np.cos(np.radians(dec[:n]))
     north = dec[n:] - dec[:n]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +14,9 @@ from astropy.wcs import WCS, Sip, WcsError
 from hstmap.wfc3.header import Headers, one_line
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["build_wcs", "footprint", "frame_centre", "pixel_scale_arcsec"]
+__all__ = ["build_wcs", "footprint", "frame_centre", "pixel_scale_arcsec", "to_icrs"]
 
 # The cards that make a celestial WCS with SIP distortion. The rest of a 200-card header - other
 # solutions (CRVAL1A, ...), dates, calibration - changes nothing and costs most of the time. A
@@ -82,9 +83,69 @@ def build_wcs(header: Any, nx: int, ny: int, notes: list[str]) -> Any:
     except _WCS_ERRORS as error:
         notes.append(f"the WCS cannot be used ({one_line(error)}): sky coordinates are null")
         return None
-    if wcs.wcs.radesys not in ("", "ICRS"):
-        notes.append(f"RADESYS is {wcs.wcs.radesys}: taken as ICRS")
+    if wcs.wcs.radesys not in ("", "ICRS") and not _is_fk5_j2000(wcs):
+        notes.append(
+            f"RADESYS is {wcs.wcs.radesys}, equinox {wcs.wcs.equinox:g}: taken as ICRS, "
+            "sky coordinates are off"
+        )
     return wcs
+
+
+@cache
+def _fk5_to_icrs() -> NDArray[np.float64]:
+    """Make the rotation that takes vectors from the FK5 of J2000.0 to the ICRS.
+
+    Hilton & Hohenkerk 2004, A&A 413, 765, and Kaplan 2005, USNO Circular 179, section 3.5:
+    FK5 = R1(-eta0) R2(xi0) R3(da0) ICRS, with (eta0, xi0, da0) = (-19.9, 9.1, -22.9) mas.
+    """
+    angles = np.radians(np.array([19.9, 9.1, -22.9]) / 3.6e6)
+    (sin_x, sin_y, sin_z), (cos_x, cos_y, cos_z) = np.sin(angles), np.cos(angles)
+    about_x = np.array([[1, 0, 0], [0, cos_x, sin_x], [0, -sin_x, cos_x]])
+    about_y = np.array([[cos_y, 0, -sin_y], [0, 1, 0], [sin_y, 0, cos_y]])
+    about_z = np.array([[cos_z, sin_z, 0], [-sin_z, cos_z, 0], [0, 0, 1]])
+    rotation: NDArray[np.float64] = (about_x @ about_y @ about_z).T
+    return rotation
+
+
+def _is_fk5_j2000(wcs: Any) -> bool:
+    """Tell whether coordinates are FK5, J2000.0: an EQUINOX of 2000 alone says so, too."""
+    return bool(wcs.wcs.radesys == "FK5" and wcs.wcs.equinox == 2000.0)
+
+
+def to_icrs(
+    wcs: Any, ra: ArrayLike, dec: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Bring coordinates of an image to the ICRS.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        From `build_wcs`.
+    ra, dec : array_like of float, any one shape
+        What it gives for some pixels, deg.
+
+    Returns
+    -------
+    ra, dec : ndarray of float64, shape of `ra`
+        deg. Rotated where the image's are FK5, J2000.0, which moves them by up to 0.03 arcsec;
+        as they are where they are ICRS, or of a system that `build_wcs` has noted.
+    """
+    ra, dec = np.asarray(ra, dtype=np.float64), np.asarray(dec, dtype=np.float64)
+    if not _is_fk5_j2000(wcs):
+        return ra, dec
+    longitude, latitude = np.radians(ra), np.radians(dec)
+    x, y, z = np.tensordot(
+        _fk5_to_icrs(),
+        [
+            np.cos(latitude) * np.cos(longitude),
+            np.cos(latitude) * np.sin(longitude),
+            np.sin(latitude),
+        ],
+        axes=1,
+    )
+    # Twice the remainder, because that of a tiny negative angle is 360 itself; and no arcsine of
+    # z, which loses digits at the poles.
+    return np.degrees(np.arctan2(y, x)) % 360.0 % 360.0, np.degrees(np.arctan2(z, np.hypot(x, y)))
 
 
 def _checked_wcs(header: Any, has_sip: bool, nx: int, ny: int) -> Any:
@@ -157,7 +218,7 @@ def _missing_cards(header: Any) -> list[str]:
 
 def frame_centre(wcs: Any, nx: int, ny: int) -> tuple[float, float]:
     """Return right ascension and declination (deg, ICRS) of the middle of an image."""
-    ra, dec = wcs.all_pix2world((nx - 1) / 2, (ny - 1) / 2, 0)
+    ra, dec = to_icrs(wcs, *wcs.all_pix2world((nx - 1) / 2, (ny - 1) / 2, 0))
     return float(ra), float(dec)
 
 
@@ -190,7 +251,7 @@ def footprint(wcs: Any, nx: int, ny: int) -> NDArray[np.float64]:
     """
     x = np.array([-0.5, nx - 0.5, nx - 0.5, -0.5, -0.5])
     y = np.array([-0.5, -0.5, ny - 0.5, ny - 0.5, -0.5])
-    corners = np.column_stack(wcs.all_pix2world(x, y, 0))
+    corners = np.column_stack(to_icrs(wcs, *wcs.all_pix2world(x, y, 0)))
     ra, dec = np.radians(corners).T
     first, second, third = np.column_stack(
         [np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)]

@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 
@@ -172,7 +173,11 @@ def test_a_single_array_drizzle_in_gzip(data_dir):
     assert (info.rootname, info.filter) == ("abell_2744_cd_galaxy_f105w", "F105W")
     assert info.pixel_scale_arcsec == pytest.approx(0.06, abs=1e-6)
     assert info.zero_point_ab == pytest.approx(26.269, abs=1e-3)
-    assert any("RADESYS" in note for note in info.notes)
+    # FK5, and brought to the ICRS.
+    fk5 = WCS(fits.getheader(path)).pixel_to_world((info.nx - 1) / 2, (info.ny - 1) / 2)
+    assert fk5.frame.name == "fk5"
+    assert fk5.separation(SkyCoord(info.ra_ref, info.dec_ref, unit="deg")).to_value("uas") < 1
+    assert not any("RADESYS" in note for note in info.notes)
 
 
 def test_a_bare_drizzle_with_its_weight_map(data_dir):

@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 
 from hstmap.errors import UsageError
 from hstmap.wfc3.detect import PRESETS, detect
@@ -80,6 +81,20 @@ def test_sky_coordinates_count_pixels_from_zero():
     # The reference pixel is 64.5 counted from one: 63.5 from zero.
     assert sources["ra"][i] == pytest.approx(53.1, abs=0.01 / 3600)
     assert sources["dec"][i] == pytest.approx(-27.8, abs=0.01 / 3600)
+
+
+def test_sky_coordinates_of_an_fk5_image_are_icrs():
+    as_icrs, _ = measured(make_image(STARS))
+    image = make_image(STARS)
+    image.wcs.wcs.radesys, image.wcs.wcs.equinox = "FK5", 2000.0
+    image.wcs.wcs.set()
+    as_fk5, _ = measured(image)
+    found = SkyCoord(as_fk5["ra"], as_fk5["dec"], unit="deg")
+    # The same numbers, in the other system.
+    expected = SkyCoord(as_icrs["ra"], as_icrs["dec"], unit="deg", frame="fk5")
+    assert found.separation(expected.icrs).to_value("uas").max() < 1
+    turned = as_fk5["position_angle"] - as_icrs["position_angle"]
+    assert np.abs(turned).max() < 1e-4  # north is 0.02 arcsec elsewhere: not to be seen here
 
 
 def test_without_wcs_or_zero_point_sources_are_kept():

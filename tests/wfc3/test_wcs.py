@@ -12,7 +12,7 @@ from astropy.wcs.utils import proj_plane_pixel_area
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hstmap.wfc3.wcs import build_wcs, footprint, frame_centre, pixel_scale_arcsec
+from hstmap.wfc3.wcs import build_wcs, footprint, frame_centre, pixel_scale_arcsec, to_icrs
 
 NX, NY = 1014, 900
 RA = st.floats(0, 359.999)
@@ -66,15 +66,75 @@ def test_scale_of_a_real_frame(data_dir):
     assert pixel_scale_arcsec(wcs, 1014, 1014) == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("radesys", ["FK5", "ICRS", None])
-def test_the_frame_of_reference_is_noted_if_it_is_not_icrs(radesys):
-    header = tangent_wcs(10, 20).to_header()
-    header = fits.Header([card for card in header.cards if card.keyword != "RADESYS"])
-    if radesys:
-        header["RADESYS"] = radesys
+# ---- The system of reference
+
+
+def wcs_of_system(radesys=None, equinox=None, at=(10, 20), notes=None):
+    header = tangent_wcs(*at).to_header()
+    for keyword, value in {"RADESYS": radesys, "EQUINOX": equinox}.items():
+        header.remove(keyword, ignore_missing=True)
+        if value:
+            header[keyword] = value
+    wcs = build_wcs(header, NX, NY, [] if notes is None else notes)
+    assert wcs is not None
+    return wcs
+
+
+FK5 = {"frame": "fk5", "unit": "deg"}
+#: What the FITS standard (4.0, section 8.3) makes of RADESYS and EQUINOX.
+IS_FK5_OF_2000 = {
+    ("FK5", None): True,
+    ("FK5", 2000.0): True,
+    (None, 2000.0): True,
+    ("ICRS", 2000.0): False,
+    (None, None): False,
+}
+
+
+@pytest.mark.parametrize(("radesys", "equinox"), IS_FK5_OF_2000)
+def test_coordinates_are_brought_to_the_icrs(radesys, equinox):
     notes: list[str] = []
-    assert build_wcs(header, NX, NY, notes) is not None
-    assert any("FK5" in note for note in notes) == (radesys == "FK5")
+    wcs = wcs_of_system(radesys, equinox, notes=notes)
+    x, y = np.array([[0.0, 500, 1013], [3, 400, 899]])
+    given = wcs.all_pix2world(x, y, 0)
+    frame = "fk5" if IS_FK5_OF_2000[radesys, equinox] else "icrs"
+    expected = SkyCoord(*given, frame=frame, unit="deg").icrs
+    found = SkyCoord(*to_icrs(wcs, *given), unit="deg")
+    assert found.separation(expected).to_value("uas").max() < 1
+    assert notes == []
+
+
+@given(RA | st.just(0.0), st.floats(-90, 90))
+def test_the_rotation_is_that_of_astropy(ra, dec):
+    found = SkyCoord(*to_icrs(wcs_of_system("FK5"), [ra], [dec]), unit="deg")
+    assert ((found.ra.deg >= 0) & (found.ra.deg < 360)).all()
+    moved = SkyCoord([ra], [dec], **FK5)
+    assert found.separation(moved.icrs).to_value("uas").max() < 1
+    # A rotation moves nothing by more than its angle: the root of 19.9^2 + 9.1^2 + 22.9^2.
+    assert found.separation(SkyCoord([ra], [dec], unit="deg")).to_value("mas").max() < 32
+
+
+@given(RA, st.floats(-89, 89))
+def test_centre_and_footprint_of_an_fk5_image_are_icrs(ra, dec):
+    wcs = wcs_of_system("FK5", 2000.0, at=(ra, dec))
+    centre = SkyCoord(*frame_centre(wcs, NX, NY), unit="deg")
+    assert centre.separation(SkyCoord(ra, dec, **FK5).icrs).to_value("uas") < 1
+    icrs = footprint(wcs_of_system("ICRS", at=(ra, dec)), NX, NY)
+    expected = SkyCoord(*icrs.T, **FK5).icrs  # the same numbers, in the other system
+    assert SkyCoord(*footprint(wcs, NX, NY).T, unit="deg").separation(expected).uas.max() < 1
+
+
+@pytest.mark.parametrize(
+    ("radesys", "equinox", "said"),
+    [("FK4", None, "FK4, equinox 1950"), ("FK5", 1975.0, "FK5, equinox 1975"), (None, 1950.0, "4")],
+)
+def test_another_system_is_noted(radesys, equinox, said):
+    notes: list[str] = []
+    wcs = wcs_of_system(radesys, equinox, notes=notes)
+    (note,) = notes
+    assert said in note
+    assert "taken as ICRS" in note
+    np.testing.assert_array_equal(to_icrs(wcs, [1.0], [2.0]), [[1.0], [2.0]])
 
 
 def test_scales_as_cdelt_with_pc_or_as_cd_are_the_same_wcs():
