@@ -44,6 +44,20 @@ class RunResults:
         self.parameters: RunParameters = parameters_from_dict(record["parameters"])
         self._images: dict[str, tuple[dict[str, Any], int]] | None = None
 
+    def images(self) -> list[dict[str, Any]]:
+        """Give the rows of all images that have sources, or could have.
+
+        Returns
+        -------
+        list of dict
+            Columns of `~hstmap.wfc3.schema.IMAGE_COLUMNS`, by rootname.
+        """
+        rows = (row for row, _ in self._by_rootname().values())
+        return sorted(
+            (row for row in rows if row["outcome"] in ("ok", "empty")),
+            key=lambda row: str(row["rootname"]),
+        )
+
     def image(self, rootname: str) -> dict[str, Any]:
         """Find the row of an image.
 
