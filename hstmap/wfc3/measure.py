@@ -237,14 +237,16 @@ def _or_around(dq: np.ndarray | None, x: np.ndarray, y: np.ndarray, radius: floa
     if dq is None or len(x) == 0:
         return np.zeros(len(x), dtype=np.int32)
     reach = int(np.ceil(radius))
-    offset_y, offset_x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    column = np.rint(x).astype(np.intp)[:, None] + offset_x.ravel()
-    row = np.rint(y).astype(np.intp)[:, None] + offset_y.ravel()
-    inside = (column - x[:, None]) ** 2 + (row - y[:, None]) ** 2 <= radius**2
+    offsets = np.arange(-reach, reach + 1)
     ny, nx = dq.shape
-    inside &= (column >= 0) & (column < nx) & (row >= 0) & (row < ny)
-    bits = dq[row.clip(0, ny - 1), column.clip(0, nx - 1)]
-    combined: np.ndarray = np.bitwise_or.reduce(np.where(inside, bits, 0), axis=1)
+    column = np.rint(x).astype(np.intp)[:, None] + offsets
+    row = np.rint(y).astype(np.intp)[:, None] + offsets
+    # Beyond the edge is beyond any radius.
+    dx2 = np.where((column >= 0) & (column < nx), (column - x[:, None]) ** 2, np.inf)
+    dy2 = np.where((row >= 0) & (row < ny), (row - y[:, None]) ** 2, np.inf)
+    inside = dx2[:, None, :] + dy2[:, :, None] <= radius**2
+    bits = dq[row.clip(0, ny - 1)[:, :, None], column.clip(0, nx - 1)[:, None, :]]
+    combined: np.ndarray = np.bitwise_or.reduce(bits * inside, axis=(1, 2))
     return combined.astype(np.int32)
 
 
