@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +19,9 @@ from hstmap.bag.values import Direct, Spill, Value, fetch_all
 __all__ = ["Execution", "OnError", "attempts_of"]
 
 OnError = Literal["raise", "collect"]
+
+LONGEST_NAME = 80
+"""Stages are named in every attempt, and so in every line of the ledger."""
 
 _Results = dict[tuple[Node, int], list[Value]]
 
@@ -109,7 +113,7 @@ class Execution:
                 submitted[key] = _Submitted(fused, partition)
         programs = tuple(fused.program for fused in stage.parts)
         function = StageFunction(programs, tuple(shared), self._collecting, self._spill)
-        name = f"{stage.level}: {stage.name}"
+        name = textwrap.shorten(f"{stage.level}: {stage.name}", LONGEST_NAME, placeholder=" ...")
         with attempts_of(self._engine, Stage(name, function, tasks)) as attempts:
             for attempt in attempts:
                 if attempt.final:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, TypeAlias
@@ -134,24 +134,21 @@ class Plan:
         ]
 
 
+LONGEST_COMPARED = 100
+"""Longer tuples (the other side of a join, say) are compared by identity."""
+
 _HEADINGS = ("stage", "tasks", "bytes in", "steps of a task")
 
 Pricing: TypeAlias = Callable[[Plan], Any]
 """Says what a plan will cost; what it returns is shown with `str`."""
 
 
-def make_plan(
-    targets: Sequence[Node],
-    wanted: Collection[int] | None = None,
-    pricing: Pricing | None = None,
-) -> Plan:
+def make_plan(targets: Sequence[Node], pricing: Pricing | None = None) -> Plan:
     """Decide what runs to compute nodes.
 
     Parameters
     ----------
     targets : sequence of Node
-    wanted : collection of int, optional
-        Partitions of the targets; all of them by default.
     pricing : callable, optional
 
     Returns
@@ -162,7 +159,7 @@ def make_plan(
     same = _merge_equal(topological(targets))
     merged = [same[target] for target in targets]
     fusions = _fuse(merged)
-    demanded = _demand(fusions, merged, wanted)
+    demanded = _demand(fusions, merged)
     levels = _levels(fusions)
     stages = []
     for level in sorted(set(levels.values())):
@@ -185,8 +182,9 @@ def _merge_equal(order: Sequence[Node]) -> dict[Node, Node]:
     known: dict[Any, Node] = {}
     for node in order:
         parents = tuple(same[parent] for parent in node.parents)
+        is_source = isinstance(node.operation, Source)
         key = (
-            _identity(node.operation),
+            id(node.operation) if is_source else _identity(node.operation),
             tuple(map(id, parents)),
             node.n_partitions,
             node.scalar,
@@ -225,7 +223,7 @@ def _identity(thing: Any) -> Any:
     if type(thing) in _PLAIN:
         # 0.0 == -0.0, and nan is not even equal to itself.
         return type(thing), repr(thing) if isinstance(thing, float | complex) else thing
-    if type(thing) is tuple:
+    if type(thing) is tuple and len(thing) <= LONGEST_COMPARED:
         return tuple, tuple(map(_identity, thing))
     if type(thing) is functools.partial:
         keywords = tuple(sorted(thing.keywords.items()))
@@ -300,17 +298,10 @@ def _fused(
 # -- What is needed, and when --------------------------------------------------------------------
 
 
-def _demand(
-    fusions: dict[Node, Fused], targets: Sequence[Node], wanted: Collection[int] | None
-) -> dict[Node, Sequence[int]]:
-    """Return which partitions of each root are needed."""
+def _demand(fusions: dict[Node, Fused], targets: Sequence[Node]) -> dict[Node, Sequence[int]]:
+    """Return which partitions of each root are needed: of the targets all of them."""
     needed: dict[Node, set[int]] = {root: set() for root in fusions}
-    complete: set[Node] = set()
-    for target in targets:
-        if wanted is None:
-            complete.add(target)
-        elif target in needed:
-            needed[target].update(wanted)
+    complete = set(targets)
     for root, fused in fusions.items():  # consumers come before what they consume
         operations = [step.operation for step in fused.program.steps]
         if root in complete:

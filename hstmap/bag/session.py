@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 from hstmap.bag.engine import Engine, EngineOptions, InProcessEngine, make_engine
+from hstmap.bag.events import Observer
 from hstmap.bag.execute import OnError
 from hstmap.bag.values import INLINE_NBYTES, Spill
 from hstmap.config import load_settings
@@ -87,6 +88,7 @@ def use_engine(
     engine: Engine | str,
     options: EngineOptions | None = None,
     *,
+    observers: Sequence[Observer] = (),
     on_error: OnError | None = None,
     spill_url: str | None = None,
     inline_nbytes: int = INLINE_NBYTES,
@@ -101,6 +103,8 @@ def use_engine(
     options : EngineOptions, optional
         For an engine given by its name. By default what ``lithops_config.yaml`` says, for
         ``"lithops"`` (`hstmap.config.load_settings`).
+    observers : sequence of Observer
+        Called with each event of an engine given by its name: a ledger, a progress bar.
     on_error : {"raise", "collect"}, optional
         What becomes of items and tasks that fail; by default as the engine's options say.
     spill_url : str, optional
@@ -127,7 +131,7 @@ def use_engine(
     10
     """
     compute = ComputeOptions(engine, on_error, spill_url=spill_url)
-    with _session(compute, options) as opened:
+    with _session(compute, options, observers) as opened:
         session = dataclasses.replace(opened, inline_nbytes=inline_nbytes)
         token = _current.set(session)
         try:
@@ -148,7 +152,7 @@ def open_session(options: ComputeOptions) -> Iterator[Session]:
     """
     around = current_session()
     if options.engine is not None or around is None:
-        with _session(options, None) as session:
+        with _session(options) as session:
             yield session
         return
     _refuse_engine_options(options)
@@ -160,16 +164,20 @@ def open_session(options: ComputeOptions) -> Iterator[Session]:
 
 
 @contextlib.contextmanager
-def _session(options: ComputeOptions, engine_options: EngineOptions | None) -> Iterator[Session]:
+def _session(
+    options: ComputeOptions,
+    engine_options: EngineOptions | None = None,
+    observers: Sequence[Observer] = (),
+) -> Iterator[Session]:
     with contextlib.ExitStack() as stack:
         if options.engine is None or isinstance(options.engine, str):
-            engine = stack.enter_context(_make(options, engine_options))
+            engine = stack.enter_context(_make(options, engine_options, observers))
         else:
             engine = options.engine
-            if engine_options is not None:
+            if engine_options is not None or observers:
                 raise UsageError(
-                    "options were given for an engine that exists already; give them to the "
-                    "engine, or give its name here"
+                    "options or observers were given for an engine that exists already; give them "
+                    "to the engine, or give its name here"
                 )
             _refuse_engine_options(options)
         on_error = options.on_error or engine.options.on_error
@@ -179,13 +187,15 @@ def _session(options: ComputeOptions, engine_options: EngineOptions | None) -> I
         yield Session(engine, on_error, options.spill_url or url, storage)
 
 
-def _make(options: ComputeOptions, engine_options: EngineOptions | None) -> Engine:
+def _make(
+    options: ComputeOptions, engine_options: EngineOptions | None, observers: Sequence[Observer]
+) -> Engine:
     given = {"retries": options.retries, "timeout_s": options.timeout_s}
     changes = {name: value for name, value in given.items() if value is not None}
     if engine_options is None:
         engine_options = _configured() if options.engine == "lithops" else EngineOptions()
     made = dataclasses.replace(engine_options, **changes)  # type: ignore[arg-type]
-    return make_engine(str(options.engine or "inprocess"), made)
+    return make_engine(str(options.engine or "inprocess"), made, observers)
 
 
 def _configured() -> EngineOptions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import pickle
 import uuid
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ import cloudpickle
 
 from hstmap.bag.failures import Place
 from hstmap.bag.outcome import attempt_call
+from hstmap.errors import StorageError
 from hstmap.storage import StorageOptions, Store, open_store
 
 __all__ = [
@@ -139,12 +141,27 @@ class Spill:
         return values
 
     def remove(self) -> None:
-        """Delete everything that was stored under the URL."""
+        """Delete everything that was stored under the URL.
+
+        Warns
+        -----
+        UserWarning
+            If that is not possible. The results are none the worse for it.
+        """
         if self.url is None:
             return
         store = _store(self.url, self.options)
-        for info in list(store.list()):
-            store.delete(info.key)
+        try:
+            with ThreadPoolExecutor(N_FETCHES_AHEAD) as pool:
+                keys = [info.key for info in store.list()]
+                for _ in pool.map(store.delete, keys):
+                    pass
+        except StorageError as error:
+            warnings.warn(f"{self.url} could not be removed: {error}", stacklevel=2)
+            return
+        folder = store.local_path("")
+        if folder is not None and folder.is_dir():
+            folder.rmdir()
 
 
 def _pickled(piece: Any, place: Place) -> bytes:

@@ -18,6 +18,7 @@ import pytest
 
 import hstmap
 from hstmap.bag.engine import Attempt, InProcessEngine, Stage
+from hstmap.bag.events import AttemptEnded, Event
 from hstmap.bag.session import ComputeOptions, open_session
 from hstmap.errors import UsageError
 from hstmap.storage import StorageOptions
@@ -549,6 +550,29 @@ def test_large_results_go_into_the_bucket_that_lithops_uses() -> None:
             assert str(session.new_spill().url).startswith("/data/bag-")
     with InProcessEngine() as engine, open_session(ComputeOptions(engine)) as session:
         assert session.new_spill().url is None
+
+
+def test_observers_see_the_tasks() -> None:
+    seen: list[Event] = []
+    with hstmap.use_engine("inprocess", observers=[seen.append]):
+        hstmap.range(4, npartitions=2).sum().compute()
+    ended = [event.attempt for event in seen if isinstance(event, AttemptEnded)]
+    assert [attempt.task_key for attempt in ended] == [
+        "0.0 sum-part[0]",
+        "0.0 sum-part[1]",
+        "1.0 sum-aggregate[0]",
+    ]
+    assert ended[0].stage == "0: range-4 → sum-part"
+
+
+def test_names_of_stages_are_short_however_many_steps_there_are(engine: CountingEngine) -> None:
+    bag = hstmap.range(4, npartitions=2)
+    for _ in range(30):
+        bag = bag.map(abs)
+    bag.compute()
+    (stage,) = engine.stages
+    assert len(stage.name) <= 80
+    assert stage.name.startswith("0: range-4 → map-abs")
 
 
 def test_retries_are_those_that_were_asked_for() -> None:

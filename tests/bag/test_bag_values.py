@@ -17,7 +17,8 @@ from hstmap.bag import values as values_module
 from hstmap.bag.engine import Engine, EngineOptions, InProcessEngine, make_engine
 from hstmap.bag.failures import Place
 from hstmap.bag.values import Direct, FetchAhead, Packed, Spill, Stored, fetch_all, load
-from hstmap.errors import MissingObjectError
+from hstmap.errors import ForbiddenObjectError, MissingObjectError
+from hstmap.storage import Store, open_store
 
 HERE = Place("step", 0)
 
@@ -105,6 +106,23 @@ def test_values_are_fetched_ahead_in_any_order(
             assert fetched[number] == [number] * sizes[number]
         for number in order[:3]:
             assert fetched[number] == [number] * sizes[number]
+
+
+def test_what_cannot_be_removed_is_a_warning(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Store, key: str) -> None:
+        raise ForbiddenObjectError(key, "deleting is not allowed")
+
+    monkeypatch.setattr(Store, "delete", refuse)
+    bag = hstmap.range(4, npartitions=2).map(abs)
+    stored = hstmap.use_engine(InProcessEngine(), spill_url=str(store), inline_nbytes=0)
+    with stored, pytest.warns(UserWarning, match="could not be removed.*not allowed"):
+        assert bag.compute() == [0, 1, 2, 3]
+
+
+def test_no_folder_is_left_either(store: Path) -> None:
+    with hstmap.use_engine(InProcessEngine(), spill_url=str(store), inline_nbytes=0):
+        hstmap.range(4, npartitions=2).groupby(abs).compute()
+    assert list(store.iterdir()) == []
 
 
 # -- computations ----------------------------------------------------------------------------------
@@ -209,6 +227,4 @@ def test_results_go_through_s3_as_through_a_folder(s3_bucket: str) -> None:
     expected = everything(bag)
     with hstmap.use_engine(InProcessEngine(), spill_url=f"{s3_bucket}/tmp", inline_nbytes=0):
         assert everything(bag) == expected
-    from hstmap.storage import open_store
-
     assert list(open_store(s3_bucket).list()) == []
