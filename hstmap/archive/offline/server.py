@@ -326,7 +326,11 @@ def _portal_answer(
         "status": "COMPLETE",
         "msg": "",
         "data": [{name: values[row] for name, values in rows.items()} for row in numbers],
-        "fields": [{"name": name, "type": types[_type_of(v)]} for name, v in rows.items()],
+        "fields": [
+            # The portal calls its identifiers text, though its JSON holds them as numbers.
+            {"name": n, "type": "string" if n in ("obsid", "obsID") else types[_type_of(v)]}
+            for n, v in rows.items()
+        ],
         "paging": {
             "page": int(request["page"]),
             "pageSize": size,
