@@ -31,14 +31,14 @@ class RangedFile(io.RawIOBase):
         The object's URL or path: what `astropy.io.fits` calls the file in its messages.
     info : ObjectInfo
         The object's facts; ``info.nbytes`` is the size of the file.
-    first : bytes
-        The object's first bytes, fetched already.
+    first : bytes or memoryview
+        The object's first bytes, fetched already; not copied.
     fetch : callable
         ``fetch(start, end)`` returns the bytes of [start, end).
     """
 
     def __init__(
-        self, name: str, info: ObjectInfo, first: bytes, fetch: Callable[[int, int], bytes]
+        self, name: str, info: ObjectInfo, first: Buffer, fetch: Callable[[int, int], bytes]
     ) -> None:
         super().__init__()
         self.name = name
@@ -47,7 +47,7 @@ class RangedFile(io.RawIOBase):
         self._fetch = fetch
         self._position = 0
         self._starts: list[int] = []
-        self._blocks: dict[int, bytes] = {}
+        self._blocks: dict[int, memoryview] = {}
         self._keep(0, first)
 
     @property
@@ -139,8 +139,9 @@ class RangedFile(io.RawIOBase):
         if self.closed:
             raise ValueError(f"I/O operation on closed file {self.name}")
 
-    def _keep(self, start: int, block: bytes) -> None:
-        if block:
+    def _keep(self, start: int, content: Buffer) -> None:
+        block = memoryview(content)
+        if len(block):
             insort(self._starts, start)
             self._blocks[start] = block
 
@@ -155,8 +156,8 @@ class RangedFile(io.RawIOBase):
                 continue
             block_start = self._starts[index]
             stop = min(end, self._end_of(index))
-            view = memoryview(self._blocks[block_start])
-            pieces.append(view[position - block_start : stop - block_start])
+            block = self._blocks[block_start]
+            pieces.append(block[position - block_start : stop - block_start])
             position = stop
         return pieces
 

@@ -176,14 +176,15 @@ class Store:
 
     def get_with_info(self, key: str) -> tuple[bytes, ObjectInfo]:
         """Return the object's bytes and its facts, for one request."""
-        return self._get(key, {})
+        data, info = self._get(key, {})
+        return bytes(data), info
 
     def get_range(self, key: str, start: int, end: int, etag: str | None = None) -> bytes:
         """Return the bytes of [start, end), fewer at its end; an error if `etag` is another now."""
         options: GetOptions = {"range": (start, end)}
         if etag is not None:
             options["if_match"] = etag if etag[:2] == "W/" else f'"{etag}"'
-        return self._get(key, options)[0]
+        return bytes(self._get(key, options)[0])
 
     def open_ranged(self, key: str, first_nbytes: int) -> RangedFile:
         """Open the object as a file, of which the first bytes are fetched at once.
@@ -205,7 +206,7 @@ class Store:
             first, info = self._get(key, {"range": (0, max(1, first_nbytes))})
         except EmptyRangeError:
             # No range lies within an empty object.
-            first, info = b"", self.head(key)
+            first, info = memoryview(b""), self.head(key)
 
         def fetch(start: int, end: int) -> bytes:
             return self.get_range(key, start, end, info.etag)
@@ -259,8 +260,7 @@ class Store:
         Yields
         ------
         IO of bytes
-            A file to write to. The object appears when the block ends, and does not appear, or
-            stays as it was, when it ends in an exception.
+            A file to write to. The object appears, or changes, only if the block ends well.
         """
         import tempfile
 
@@ -270,7 +270,7 @@ class Store:
             file.seek(0)
             in_parts = self._scheme == "s3" and nbytes > MULTIPART_NBYTES
             with self._request(key, RequestCounts(n_put=n_put_requests(nbytes, in_parts))):
-                # Locally too the parts of the call bound its memory; they make one request.
+                # Locally, too, parts bound the memory that it takes.
                 obstore.put(
                     self._backend,
                     self._path(key),
@@ -357,11 +357,12 @@ class Store:
         """Return where the object lies in the file system, None for a remote one."""
         return Path(self.url, key) if self._scheme == "file" else None
 
-    def _get(self, key: str, options: GetOptions) -> tuple[bytes, ObjectInfo]:
+    def _get(self, key: str, options: GetOptions) -> tuple[memoryview, ObjectInfo]:
         path = self._path(key)
         with self._request(key, RequestCounts(n_get=1)):
             result = obstore.get(self._backend, path, options=options)
-            data = result.bytes().to_bytes()
+            # Not a copy, which would keep a worker's other threads from running.
+            data = memoryview(result.bytes())
         self._count(RequestCounts(nbytes_read=len(data)))
         return data, self._info(result.meta)
 
