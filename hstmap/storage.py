@@ -361,8 +361,7 @@ class Store:
         path = self._path(key)
         with self._request(key, RequestCounts(n_get=1)):
             result = obstore.get(self._backend, path, options=options)
-            # Not a copy, which would keep a worker's other threads from running.
-            data = memoryview(result.bytes())
+            data = memoryview(result.bytes())  # no copy: it would stop a worker's other threads
         self._count(RequestCounts(nbytes_read=len(data)))
         return data, self._info(result.meta)
 
