@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow.parquet as pq
@@ -13,10 +14,35 @@ from hstmap.errors import StorageError
 from hstmap.storage import Store
 from hstmap.wfc3.catalog import IMAGES_KEY
 
-__all__ = ["PART_PREFIX", "part_images", "part_keys"]
+__all__ = ["PART_PREFIX", "PlacedImage", "part_images", "part_keys", "placed_images"]
 
 PART_PREFIX: Final = "parts/"
 _N_CONNECTIONS: Final = 16
+#: Where several parts hold an image, the better outcome counts: what is final before what another
+#: attempt may better.
+_OUTCOME_RANK: Final = {
+    "ok": 0, "empty": 0, "rejected": 0, "failed": 1, "forbidden": 2, "missing": 2,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PlacedImage:
+    """An image's row, and which rows of which part are its sources.
+
+    Attributes
+    ----------
+    row : dict
+        Columns of `~hstmap.wfc3.schema.IMAGE_COLUMNS`.
+    part : str
+        Key of the part.
+    start, stop : int
+        Its rows there.
+    """
+
+    row: dict[str, Any]
+    part: str
+    start: int
+    stop: int
 
 
 def part_keys(store: Store) -> list[str]:
@@ -69,3 +95,37 @@ def part_images(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, list[d
 
     with ThreadPoolExecutor(_N_CONNECTIONS) as pool:
         yield from pool.map(read, keys)
+
+
+def placed_images(store: Store) -> dict[str, PlacedImage]:
+    """Find for each image its row and the rows of its sources, in the best part that has it.
+
+    Parameters
+    ----------
+    store : Store
+        The run's.
+
+    Returns
+    -------
+    dict of str to PlacedImage
+        By rootname.
+
+    Raises
+    ------
+    StorageError
+        If an object is not a part.
+    """
+    placed: dict[str, PlacedImage] = {}
+    for part, rows in part_images(store, part_keys(store)):
+        start = 0
+        for row in rows:
+            stop = start + row["n_sources"]
+            before = placed.get(row["rootname"])
+            if before is None or _rank(row) < _rank(before.row):
+                placed[row["rootname"]] = PlacedImage(row, part, start, stop)
+            start = stop
+    return placed
+
+
+def _rank(row: dict[str, Any]) -> int:
+    return _OUTCOME_RANK[row["outcome"]]

@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from hstmap.archive.manifest import Manifest
 from hstmap.errors import ConservationError, UsageError
 from hstmap.parquet_metadata import ARROW_TYPES, arrow_schema
-from hstmap.parts import part_images, part_keys
+from hstmap.parts import PlacedImage, placed_images
 from hstmap.run_record import MANIFEST_KEY, read_run_record
 from hstmap.sky import coverage_moc, healpix_29
 from hstmap.storage import StorageOptions, Store, open_store
@@ -34,10 +34,6 @@ COVERAGE_FILE: Final = "coverage.moc.fits"
 
 _ROWS_A_GROUP: Final = 262_144
 _PARTS_IN_MEMORY: Final = 16
-#: Where several parts hold an image, the better outcome counts.
-_OUTCOME_RANK: Final = {
-    "ok": 0, "empty": 0, "rejected": 0, "failed": 1, "forbidden": 2, "missing": 2,
-}  # fmt: skip
 _NAMED_IN_MESSAGES: Final = 3
 
 
@@ -65,16 +61,6 @@ class Summary:
     images_url: str
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """An image's row, and which rows of which part are its sources."""
-
-    row: dict[str, Any]
-    part: str
-    start: int
-    stop: int
-
-
 def reduce_run(out: str, options: StorageOptions | None = None) -> Summary:
     """Merge the parts of a run into its summary.
 
@@ -99,7 +85,7 @@ def reduce_run(out: str, options: StorageOptions | None = None) -> Summary:
     """
     store = open_store(out, options)
     names = _manifest_rootnames(store)
-    placed = _placed_images(store)
+    placed = placed_images(store)
     absent = [name for name in names if name not in placed]
     if absent:
         raise ConservationError(
@@ -138,25 +124,6 @@ def _manifest_rootnames(store: Store) -> list[str]:
     return names
 
 
-def _placed_images(store: Store) -> dict[str, _Placed]:
-    """Find for each image its row and the rows of its sources, in the best part that has it."""
-    placed: dict[str, _Placed] = {}
-    for part, rows in part_images(store, part_keys(store)):
-        start = 0
-        for row in rows:
-            stop = start + row["n_sources"]
-            before = placed.get(row["rootname"])
-            if before is None or _rank(row) < _rank(before.row):
-                placed[row["rootname"]] = _Placed(row, part, start, stop)
-            start = stop
-    return placed
-
-
-def _rank(row: dict[str, Any]) -> int:
-    """Order outcomes: what is final before what another attempt may better."""
-    return _OUTCOME_RANK[row["outcome"]]
-
-
 class _PartTables:
     """The sources of parts, of which the last few stay in memory."""
 
@@ -173,7 +140,7 @@ class _PartTables:
         return self._tables[part]
 
 
-def _source_tables(store: Store, images: Iterable[_Placed]) -> Iterator[pa.Table]:
+def _source_tables(store: Store, images: Iterable[PlacedImage]) -> Iterator[pa.Table]:
     """Yield the sources of images in their order, in as large pieces as lie together."""
     tables = _PartTables(store)
     for part, group in groupby(images, key=lambda image: image.part):
@@ -194,7 +161,7 @@ def _source_tables(store: Store, images: Iterable[_Placed]) -> Iterator[pa.Table
                 yield table
 
 
-def _write_sources(store: Store, images: list[_Placed]) -> int:
+def _write_sources(store: Store, images: list[PlacedImage]) -> int:
     """Write the table of sources and check that no row was lost on the way."""
     columns = (*SOURCE_COLUMNS, *SUMMARY_COLUMNS)
     schema = arrow_schema(columns, _text_lengths(columns, images))
@@ -235,14 +202,14 @@ def _write_groups(writer: pq.ParquetWriter, waiting: list[pa.Table], *, whole_on
     return n
 
 
-def _text_lengths(columns: Iterable[Column], images: Iterable[_Placed]) -> dict[str, int]:
+def _text_lengths(columns: Iterable[Column], images: Iterable[PlacedImage]) -> dict[str, int]:
     """Find the longest text of each column of texts, which all are those of images."""
     names = [column.name for column in columns if column.dtype == "str"]
     rows = [image.row for image in images]
     return {name: max((len(row[name].encode()) for row in rows), default=0) for name in names}
 
 
-def _write_images(store: Store, images: list[_Placed]) -> None:
+def _write_images(store: Store, images: list[PlacedImage]) -> None:
     """Write the table of images."""
     schema = arrow_schema(IMAGE_COLUMNS, _text_lengths(IMAGE_COLUMNS, images))
     columns = []

@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
 
 from hstmap.batch import RunParameters, parameters_from_dict
 from hstmap.errors import UsageError
-from hstmap.parts import part_images, part_keys
+from hstmap.parts import PlacedImage, placed_images
+from hstmap.report.names import named_near
 from hstmap.run_record import read_run_record
 from hstmap.storage import StorageOptions, open_store, split_url
 from hstmap.wfc3.image import Image, first_nbytes, read_image
 
-__all__ = ["RunResults"]
+__all__ = ["RunResults", "no_such_image"]
+
+
+def no_such_image(url: str, rootname: str, known: Collection[str]) -> UsageError:
+    """Make the error that says that a run has no such image.
+
+    Parameters
+    ----------
+    url : str
+        Of the run.
+    rootname : str
+        What was asked for.
+    known : collection of str
+        Rootnames that there are.
+
+    Returns
+    -------
+    UsageError
+    """
+    return UsageError(
+        f"the run at {url} has no image {rootname!r}; it has {named_near(rootname, known)}"
+    )
 
 
 class RunResults:
@@ -42,7 +65,8 @@ class RunResults:
                 "name the folder or prefix that was given to map as --out"
             )
         self.parameters: RunParameters = parameters_from_dict(record["parameters"])
-        self._images: dict[str, tuple[dict[str, Any], int]] | None = None
+        self._placed: dict[str, PlacedImage] | None = None
+        self._last_part: tuple[str, pd.DataFrame] | None = None
 
     def images(self) -> list[dict[str, Any]]:
         """Give the rows of all images that have sources, or could have.
@@ -52,7 +76,7 @@ class RunResults:
         list of dict
             Columns of `~hstmap.wfc3.schema.IMAGE_COLUMNS`, by rootname.
         """
-        rows = (row for row, _ in self._by_rootname().values())
+        rows = (image.row for image in self._by_rootname().values())
         return sorted(
             (row for row in rows if row["outcome"] in ("ok", "empty")),
             key=lambda row: str(row["rootname"]),
@@ -77,12 +101,8 @@ class RunResults:
         """
         images = self._by_rootname()
         if rootname not in images:
-            near = ", ".join(sorted(images)[:5])
-            raise UsageError(
-                f"the run at {self._store.url} has no image {rootname!r}; it has {near}"
-                f"{' and others' if len(images) > 5 else ''}"
-            )
-        row, _ = images[rootname]
+            raise no_such_image(self._store.url, rootname, images)
+        row = images[rootname].row
         if row["outcome"] not in ("ok", "empty"):
             raise UsageError(f"{rootname} was {row['outcome']}: {row['message']}")
         return row
@@ -100,9 +120,12 @@ class RunResults:
         pandas.DataFrame
             Columns of `~hstmap.wfc3.schema.SOURCE_COLUMNS`.
         """
-        _, start = self._by_rootname()[row["rootname"]]
-        table = pd.read_parquet(io.BytesIO(self._store.get(row["part"])))
-        return table.iloc[start : start + row["n_sources"]].reset_index(drop=True)
+        image = self._by_rootname()[row["rootname"]]
+        # The images of a part are mostly asked for one after another.
+        if self._last_part is None or self._last_part[0] != image.part:
+            content = io.BytesIO(self._store.get(image.part))
+            self._last_part = image.part, pd.read_parquet(content)
+        return self._last_part[1].iloc[image.start : image.stop].reset_index(drop=True)
 
     def read_image(self, row: dict[str, Any]) -> Image:
         """Read the image itself again, as the run did.
@@ -120,13 +143,8 @@ class RunResults:
         with open_store(root).open_ranged(key, first_nbytes(row["product"])) as file:
             return read_image(file, row["key"], self.parameters.read)
 
-    def _by_rootname(self) -> dict[str, tuple[dict[str, Any], int]]:
-        """Index the rows of all parts, with where their sources start."""
-        if self._images is None:
-            self._images = {}
-            for _, rows in part_images(self._store, part_keys(self._store)):
-                start = 0
-                for row in rows:
-                    self._images[row["rootname"]] = row, start
-                    start += row["n_sources"]
-        return self._images
+    def _by_rootname(self) -> dict[str, PlacedImage]:
+        """Index the rows of all parts, once."""
+        if self._placed is None:
+            self._placed = placed_images(self._store)
+        return self._placed
