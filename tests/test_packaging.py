@@ -49,16 +49,22 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 @pytest.fixture(scope="module")
+def sources(wheel: zipfile.ZipFile) -> Path:
+    """The copy of the sources that the wheel was built from."""
+    return Path(wheel.filename or "").parent / "sources"
+
+
+@pytest.fixture(scope="module")
 def metadata(wheel: zipfile.ZipFile) -> Message:
     (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     return Parser().parsestr(wheel.read(name).decode())
 
 
-def test_the_wheel_holds_every_file_of_the_package(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_holds_every_file_of_the_package(wheel: zipfile.ZipFile, sources: Path) -> None:
     in_tree = {
-        path.relative_to(REPOSITORY).as_posix()
-        for path in (REPOSITORY / "hstmap").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        path.relative_to(sources).as_posix()
+        for path in (sources / "hstmap").rglob("*")
+        if path.is_file()
     }
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed == in_tree
