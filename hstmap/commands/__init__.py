@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
+from hstmap.commands import export, fetch, info, manifest, overlay, reduce, score, simulate
 from hstmap.commands import map as map_command
-from hstmap.commands import overlay, reduce, score, simulate
 
 if TYPE_CHECKING:
     from hstmap.cli import Console
@@ -34,9 +34,13 @@ class Command(Protocol):
 
 COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
     {
+        "manifest": manifest,
         "map": map_command,
         "reduce": reduce,
         "overlay": overlay,
+        "export": export,
+        "fetch": fetch,
+        "info": info,
         "simulate": simulate,
         "score": score,
     }

@@ -209,24 +209,19 @@ def _map(
     console: Console,
 ) -> MapResult:
     """Run the batches under a progress bar."""
-    from hstmap.bag.engine import EngineOptions, make_engine
+    from hstmap.bag.engine import make_engine
     from hstmap.bag.ledger import Ledger
     from hstmap.bag.progress import Progress
+    from hstmap.commands.engines import engine_options
     from hstmap.pipeline import FAILED_OUTCOMES, run_map
     from hstmap.storage import open_store
 
     settings, options = how
-    engine_options = EngineOptions(
-        n_workers=settings.n_workers,
-        retries=settings.retries,
-        timeout_s=settings.timeout_s,
-        lithops_config=settings.lithops_config(),
-    )
     n_images = plan.n_todo + len(plan.unused)
     with (
         Ledger(open_store(plan.out, options.out_options), detail=_ledger_detail) as ledger,
         Progress(n_images, unit="image", stream=console.stderr, quiet=arguments.quiet) as progress,
-        make_engine(settings.engine, engine_options, [ledger]) as engine,
+        make_engine(settings.engine, engine_options(settings), [ledger]) as engine,
     ):
 
         def on_batch(outcomes: dict[str, int]) -> None:
