@@ -15,6 +15,7 @@
      |    +-- ExtractionError       SEP gave up on it, at the mildest settings too
      +-- EngineError                tasks could not be run at all
      |    +-- TaskError             one task failed for good
+     |    +-- StaleRuntimeError     the workers run another version than the client
      +-- ConservationError          rows that went in did not come out
 
 Every message says what was got, what was expected and what to do now.
@@ -34,6 +35,7 @@ __all__ = [
     "MissingObjectError",
     "RejectedImageError",
     "RunMismatchError",
+    "StaleRuntimeError",
     "StorageError",
     "TaskError",
     "UsageError",
@@ -121,6 +123,10 @@ class ExtractionError(ImageError):
 
 class EngineError(HstmapError):
     """Tasks could not be run at all, for example because of the engine's configuration."""
+
+
+class StaleRuntimeError(EngineError):
+    """What the workers have installed is not what the client runs; build and deploy it again."""
 
 
 class TaskError(EngineError):

@@ -43,7 +43,7 @@ from hstmap.wfc3.photometry import aperture_shares
 from hstmap.wfc3.schema import TIMED_STEPS
 from hstmap.wfc3.wcs import footprint
 
-__all__ = ["Measured", "measure_image", "run_batch"]
+__all__ = ["Measured", "make_catalog", "measure_image", "run_batch"]
 
 #: Images that are fetched ahead: at 75 MB/s a connection two of them arrive in the time that
 #: one is measured.
@@ -329,6 +329,24 @@ def _do_image(
             catalog = fits_catalog(sources, _provenance(row, batch))
     row |= {name: round(value, 6) for name, value in watch.times.items()}
     return row, sources, catalog
+
+
+def make_catalog(image: ImageKey, batch: Batch) -> tuple[dict[str, Any], bytes | None]:
+    """Do one image, and write nothing.
+
+    Parameters
+    ----------
+    image : ImageKey
+    batch : Batch
+        How; its images are not looked at.
+
+    Returns
+    -------
+    dict, bytes or None
+        The row of the image, and its catalogue if its outcome is ``ok`` or ``empty``.
+    """
+    row, _, catalog = _do_image(image, _fetch(_Stores(batch.source_options), image), batch)
+    return row, catalog
 
 
 def run_batch(batch: Batch) -> BatchReport:

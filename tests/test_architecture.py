@@ -32,6 +32,7 @@ MAY_IMPORT = {
 #: Where an exception of any kind is caught, how often, and why that is right there.
 BROAD_EXCEPTS = {
     "hstmap.worker": 1,  # what one image does must not stop the others of its batch
+    "hstmap.aws.calls": 1,  # what a call does must reach the client, which would else wait
     "hstmap.bag.outcome": 1,  # what a task does must reach the client as data
     "hstmap.wfc3.detect": 1,  # SEP raises bare Exception for its overflows; others are re-raised
 }
@@ -66,7 +67,7 @@ FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text(), str(path)) for name, path in FILES.items()}
 #: Libraries that one place has to itself, so that they can be replaced there.
 ONLY_IN = {
-    "lithops": {"hstmap.bag.lithops"},
+    "lithops": {module for module in FILES if module.startswith("hstmap.bag.lithops")},
     "obstore": {"hstmap.ranged", *(module for module in FILES if is_storage(module))},
     "sep": {"hstmap.wfc3", "hstmap.worker"},
     "astroquery": {"hstmap.archive"},

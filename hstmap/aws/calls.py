@@ -1,0 +1,214 @@
+"""Makes the calls that events bring: in a fork, watched over, with an answer in any case.
+
+Lithops' own handler would do; it costs 1.4 s of imports, boto3 among them, and talks to its storage
+before it forks. This one speaks the same protocol through hstmap's store, and reads and writes in
+children only: obstore does not survive a fork, so the process that stays never makes a request.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Final
+
+import hstmap
+from hstmap.aws.event import CallEvent, check_versions, python_version, runtime_facts
+from hstmap.errors import StorageError
+from hstmap.storage import Store, open_store
+
+__all__ = ["Invocation", "make_call", "run_in_fork"]
+
+#: Values up to this size travel with the status, as in Lithops.
+_MOST_INLINE_NBYTES: Final = 8 * 1024
+#: Kept back of an invocation's time to say that the call ran too long.
+_LAST_WORDS_S: Final = 3.0
+#: What a process has left to do after its last word is none of ours.
+_PARTING_S: Final = 1.0
+_FORKS: Final = multiprocessing.get_context("fork")
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What Lambda says of an invocation.
+
+    Parameters
+    ----------
+    request_id : str
+    is_cold : bool
+        Whether it is the first of its execution environment.
+    started_s : float
+        Unix time, s.
+    left_s : float
+        Time until Lambda ends it.
+    """
+
+    request_id: str
+    is_cold: bool
+    started_s: float
+    left_s: float
+
+
+def make_call(event: CallEvent, invocation: Invocation) -> str:
+    """Make a call, and leave its status where the client looks.
+
+    Parameters
+    ----------
+    event : CallEvent
+    invocation : Invocation
+
+    Returns
+    -------
+    str
+        ``"done"``, or how it went wrong, for the log.
+    """
+    timeout_s = max(1.0, min(event.timeout_s, invocation.left_s - _LAST_WORDS_S))
+    exit_code = run_in_fork(_perform, (event, invocation), timeout_s)
+    if exit_code == 0:
+        return "done"
+    error = _why_it_ended(exit_code, timeout_s)
+    # What died may have been in the middle of anything, so another child tells of it.
+    run_in_fork(_mourn, (event, invocation, error), _LAST_WORDS_S)
+    return f"{type(error).__name__}: {error.args[1]}"
+
+
+def run_in_fork(
+    function: Callable[..., None], arguments: tuple[Any, ...], timeout_s: float
+) -> int | None:
+    """Run a function in a fork of this process.
+
+    Parameters
+    ----------
+    function : callable
+    arguments : tuple
+        Of the function; they need not be pickled.
+    timeout_s : float
+        The fork is killed after that.
+
+    Returns
+    -------
+    int or None
+        0 if the function returned, whatever its process did then; the exit code of the process if
+        not (negative: the signal that ended it); None if it took too long.
+    """
+    ours, theirs = _FORKS.Pipe(duplex=False)
+    child = _FORKS.Process(target=_to_the_end, args=(function, arguments, theirs))
+    sys.stdout.flush()
+    child.start()
+    theirs.close()
+    # Nothing comes through the pipe but the word that all is done, or its end with the process.
+    if not wait([ours, child.sentinel], timeout_s):
+        child.kill()
+        child.join()
+        return None
+    is_done = ours.poll() and _received(ours)
+    child.join(_PARTING_S)
+    if child.is_alive():
+        child.kill()
+        child.join()
+    return 0 if is_done else child.exitcode or 1
+
+
+def _received(connection: Connection) -> bool:
+    try:
+        return bool(connection.recv_bytes())
+    except EOFError:
+        return False
+
+
+def _to_the_end(
+    function: Callable[..., None], arguments: tuple[Any, ...], connection: Connection
+) -> None:
+    function(*arguments)
+    connection.send_bytes(b"done")
+
+
+def _why_it_ended(exit_code: int | None, timeout_s: float) -> Exception:
+    """Say it as Lithops' handler does, which its client understands."""
+    if exit_code is None:
+        return TimeoutError("HANDLER", f"the call ran longer than {timeout_s:.0f} s and was ended")
+    if exit_code == -signal.SIGKILL:
+        return MemoryError(
+            "HANDLER", "the worker's process was killed (SIGKILL), most likely for want of memory"
+        )
+    how = f"was killed by signal {-exit_code}" if exit_code < 0 else f"left with code {exit_code}"
+    return RuntimeError("HANDLER", f"the worker's process {how} before its answer was written")
+
+
+# -- in a child ------------------------------------------------------------------------------------
+
+
+def _perform(event: CallEvent, invocation: Invocation) -> None:
+    store = open_store(f"s3://{event.bucket}")
+    store.put(f"{event.prefix}/{invocation.request_id}.init", b"")
+    try:
+        check_versions({"hstmap": event.version, "python": event.python}, runtime_facts())
+        result = _call(event, store)
+    except StorageError as error:
+        lost = RuntimeError("HANDLER", f"the worker could not use Lithops' bucket: {error}")
+        _write_failure(event, invocation, store, lost)
+        return
+    # The worker's boundary: the client would else wait for what never comes.
+    except Exception as error:  # noqa: BLE001
+        _write_failure(event, invocation, store, error)
+        return
+    status = _status(event, invocation)
+    if len(result) < _MOST_INLINE_NBYTES:
+        status["result"] = str(result)
+    else:
+        store.put(f"{event.prefix}/output.pickle", result)
+    _write_status(event, store, status)
+
+
+def _call(event: CallEvent, store: Store) -> bytes:
+    function = pickle.loads(pickle.loads(store.get(event.function_key))["func"])
+    if event.data_key:
+        first, last = event.data_range
+        data = store.get_range(event.data_key, first, last + 1)
+    else:
+        data = base64.b64decode(event.data)
+    return pickle.dumps(function(**pickle.loads(data)))
+
+
+def _mourn(event: CallEvent, invocation: Invocation, error: Exception) -> None:
+    _write_failure(event, invocation, open_store(f"s3://{event.bucket}"), error)
+
+
+def _write_failure(
+    event: CallEvent, invocation: Invocation, store: Store, error: Exception
+) -> None:
+    if error.args[:1] != ("HANDLER",):  # of the others the text is enough, and always loads
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    told = pickle.dumps((type(error), error, None))
+    status = _status(event, invocation) | {"exception": True, "exc_info": str(told)}
+    _write_status(event, store, status)
+
+
+def _status(event: CallEvent, invocation: Invocation) -> dict[str, Any]:
+    """Write what Lithops' client reads of every call."""
+    return {
+        "type": "__end__",
+        "exception": False,
+        "activation_id": invocation.request_id,
+        "executor_id": event.executor_id,
+        "job_id": event.job_id,
+        "call_id": event.call_id,
+        "python_version": python_version(),
+        "hstmap_version": hstmap.__version__,
+        "worker_cold_start": invocation.is_cold,
+        "worker_start_tstamp": invocation.started_s,
+        "worker_end_tstamp": time.time(),
+        "log_stream": os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME", ""),
+    }
+
+
+def _write_status(event: CallEvent, store: Store, status: dict[str, Any]) -> None:
+    store.put(f"{event.prefix}/status.json", json.dumps(status).encode("ascii"))

@@ -1,0 +1,160 @@
+"""Lambda as a compute backend of Lithops.
+
+In the place of Lithops' own ``aws_lambda``, which signs invocations by hand for amazonaws.com,
+loses what is throttled, sends its configuration with the credentials in it along with every event,
+and takes no notice of settings that changed. Lithops loads backends by name;
+`hstmap.bag.lithops_remote` tells it this one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hstmap.aws.event import CallEvent, check_versions, python_version, runtime_facts
+from hstmap.aws.function import VERSION_TAGS, find_function, keep_as_configured
+from hstmap.aws.session import AwsSession
+from hstmap.aws.settings import SECTION, AwsSettings, aws_settings
+from hstmap.errors import EngineError
+
+__all__ = ["LambdaBackend", "load_config"]
+
+#: botocore's standard mode backs off exponentially up to 20 s, with full jitter, and counts
+#: Lambda's TooManyRequestsException among what is worth a retry. After these Lithops queues the
+#: call again.
+_N_ATTEMPTS: Final = 6
+#: What Lithops requires of any serverless backend.
+_LITHOPS_NEEDS: Final = {"worker_processes": 1, "invoke_pool_threads": 64}
+
+
+def load_config(config: dict[str, Any], name: str) -> None:
+    """Complete the section of this backend, for Lithops.
+
+    Parameters
+    ----------
+    config : dict
+        Lithops' configuration, which is changed.
+    name : str
+        Of the section.
+    """
+    given = {SECTION: config[name], "aws": config.get("aws"), "aws_s3": config.get("aws_s3")}
+    settings = aws_settings(given, account_id="")
+    config[name] = {
+        **_LITHOPS_NEEDS,
+        **(config.get("aws") or {}),
+        **config[name],
+        "runtime": settings.function,
+        "runtime_memory": settings.memory_mb,
+        "runtime_timeout": settings.timeout_s,
+        "max_workers": settings.max_workers,
+        "region": settings.region,
+    }
+
+
+class LambdaBackend:
+    """Invokes a function that `~hstmap.aws.deploy` made.
+
+    Parameters
+    ----------
+    config : mapping
+        Its section of Lithops' configuration.
+    internal_storage : object
+        Lithops' storage; its bucket is where calls leave their answers.
+
+    Attributes
+    ----------
+    refusal : Exception or None
+        Why Lambda would not take an invocation, if not for want of room.
+    """
+
+    type = "faas"
+
+    def __init__(self, config: Mapping[str, Any], internal_storage: Any) -> None:
+        self._config = dict(config)
+        self._bucket = internal_storage.bucket
+        self._session = AwsSession(config["region"], n_attempts=_N_ATTEMPTS)
+        self._client = self._session.client("lambda")
+        self.refusal: Exception | None = None
+
+    def prepare(self) -> dict[str, Any]:
+        """Make sure that the function is there, of this version, and set up as configured.
+
+        Returns
+        -------
+        dict
+            What Lithops wants to know of a runtime.
+
+        Raises
+        ------
+        EngineError
+            If the function is not deployed.
+        StaleRuntimeError
+            If it holds another version.
+        """
+        settings = self._settings()
+        found = find_function(self._client, settings.function)
+        if found is None:
+            raise EngineError(
+                f"there is no function {settings.function!r} in {settings.region}: deploy it, by "
+                "python -m hstmap deploy"
+            )
+        tags = found.get("Tags", {})
+        deployed = {name: tags.get(tag, "") for name, tag in VERSION_TAGS.items()}
+        check_versions(runtime_facts(), deployed)
+        keep_as_configured(self._client, settings, found)
+        return {
+            "preinstalls": [],
+            "python_version": python_version(),
+            "runtime_timeout": settings.timeout_s,
+        }
+
+    def _settings(self) -> AwsSettings:
+        config = {SECTION: self._config, "aws_s3": {"storage_bucket": self._bucket}}
+        return aws_settings(config, self._session.account_id())
+
+    def invoke(
+        self,
+        runtime_name: str,
+        memory: int,  # noqa: ARG002 - Lithops gives it; the function has it in its configuration
+        payload: dict[str, Any],
+    ) -> str | None:
+        """Send an event.
+
+        Parameters
+        ----------
+        runtime_name : str
+            The function.
+        memory : int
+            Not looked at.
+        payload : dict
+            Lithops' own, of one call.
+
+        Returns
+        -------
+        str or None
+            Lambda's id of the request; None if there is no room, and Lithops is to try again.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        event = CallEvent.from_lithops(payload, self._bucket).as_dict()
+        try:
+            answer = self._client.invoke(
+                FunctionName=runtime_name, InvocationType="Event", Payload=json.dumps(event)
+            )
+        except self._client.exceptions.TooManyRequestsException:
+            return None
+        except (BotoCoreError, ClientError) as error:
+            self.refusal = error
+            raise
+        request_id: str = answer["ResponseMetadata"]["RequestId"]
+        return request_id
+
+    def get_runtime_key(self, runtime_name: str, memory: int, version: str) -> str:
+        """Return what Lithops keeps a runtime's metadata by."""
+        return f"hstmap/{version}/{self._config['region']}/{runtime_name}-{memory}"
+
+    def get_runtime_info(self) -> dict[str, Any]:
+        """Return a runtime's name and limits."""
+        names = ("runtime_memory", "runtime_timeout", "max_workers")
+        return {"runtime_name": self._config["runtime"]} | {n: self._config[n] for n in names}

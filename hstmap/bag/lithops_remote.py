@@ -1,0 +1,175 @@
+"""Invocations through Lithops on backends elsewhere, and our own backend in the place of one.
+
+Lithops loads a backend by the name of its module. `OWN_BACKENDS` says which of Lithops' backends
+are replaced by which of ours, also by name: this room knows no cloud.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib
+import sys
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, Protocol
+
+from hstmap.bag.invocations import Letter, Ticket
+from hstmap.bag.lithops_calls import (
+    fetch_letter,
+    import_lithops,
+    look_for_calls,
+    make_executor,
+    remove_objects,
+    send_calls,
+)
+from hstmap.bag.task import EngineOptions
+from hstmap.errors import EngineError
+
+__all__ = ["OWN_BACKENDS", "OwnBackend", "RemoteMailbox"]
+
+#: Module and class of the backends that replace Lithops' own, and where Lithops' objects then are.
+OWN_BACKENDS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
+    {"aws_lambda": ("hstmap.aws.lambda_backend", "LambdaBackend", "aws_s3")}
+)
+_PREFIX: Final = "hstmap_"
+_UNLIMITED: Final = 1_000_000
+
+
+class OwnBackend(Protocol):
+    """What a backend of `OWN_BACKENDS` has beside what Lithops asks of one."""
+
+    refusal: Exception | None
+
+    def prepare(self) -> dict[str, Any]:
+        """Make sure that calls can be sent, and return what Lithops wants to know of a runtime.
+
+        Raises
+        ------
+        EngineError
+            If they cannot.
+        """
+
+
+class RemoteMailbox:
+    """Invocations on a backend elsewhere: one Lithops executor, a job for each handful of calls.
+
+    Parameters
+    ----------
+    config : dict
+        Of Lithops.
+    options : EngineOptions
+    """
+
+    shared_path = False
+
+    def __init__(self, config: dict[str, Any], options: EngineOptions) -> None:
+        self._config = config
+        self._options = options
+        self._executor: Any = None
+        self._own: OwnBackend | None = None
+        self.n_slots = 0
+        self.longest_call_s = float("inf")
+        self.poll_interval_s = 2.0
+
+    def open(self) -> None:
+        """Get ready; forget what was sent before."""
+        if self._executor is None:
+            self._executor = self._make()
+        else:
+            remove_objects(self._executor)
+
+    def _make(self) -> Any:
+        config = copy.deepcopy(self._config)
+        name = config["lithops"]["backend"]
+        if name in OWN_BACKENDS:
+            _use_own_backend(config, name)
+        config["lithops"] |= {
+            "data_cleaner": False,
+            "data_limit": False,
+            "include_modules": "none",
+            "telemetry": False,
+        }
+        executor = make_executor(config)
+        if name in OWN_BACKENDS:
+            self._own = executor.compute_handler.backend
+            _tell_runtime_metadata(executor, self._own.prepare())
+        settings = executor.config
+        section = settings[executor.backend]
+        self.n_slots = int(self._options.n_workers or section["max_workers"])
+        self.poll_interval_s = float(settings["lithops"]["monitoring_interval"])
+        self.longest_call_s = float(
+            section.get("runtime_timeout") or settings["lithops"]["execution_timeout"]
+        )
+        # How many calls are under way is the scheduler's to say: Lithops would count those that
+        # never came back as running for ever.
+        executor.invoker.max_workers = _UNLIMITED
+        return executor
+
+    def send(self, program: bytes, payloads: Sequence[bytes]) -> Sequence[Ticket]:
+        """Invoke the program once for each payload."""
+        return send_calls(self._executor, program, payloads, self._options.timeout_s)
+
+    def look(self) -> tuple[set[Ticket], set[Ticket]]:
+        """Return the invocations that have started, and those that have ended."""
+        if self._own is not None and self._own.refusal is not None:
+            # Lithops invokes in threads and drops what they raise.
+            refusal, self._own.refusal = self._own.refusal, None
+            raise EngineError(f"an invocation was refused: {refusal}") from refusal
+        return look_for_calls(self._executor)
+
+    def fetch(self, ticket: Ticket) -> Letter:
+        """Return what an invocation that ended has left."""
+        return fetch_letter(self._executor, ticket)
+
+    def cancel(self, tickets: Iterable[Ticket]) -> None:
+        """Let them run to their end: Lithops has no way to end invocations."""
+
+    def close(self) -> None:
+        """Remove what was left lying about."""
+        if self._executor is not None:
+            self._executor.invoker.stop()
+            self._executor.compute_handler.clear()
+            remove_objects(self._executor)
+            self._executor = None
+
+
+def _use_own_backend(config: dict[str, Any], name: str) -> None:
+    """Put our backend in the place of Lithops' in a configuration, and make Lithops know it."""
+    module_name, class_name, storage = OWN_BACKENDS[name]
+    own_name = _PREFIX + name
+    _register(own_name, importlib.import_module(module_name), class_name)
+    config[own_name] = config.pop(name, None) or {}
+    config["lithops"] |= {"backend": own_name}
+    config["lithops"].setdefault("storage", storage)
+
+
+def _register(own_name: str, module: types.ModuleType, class_name: str) -> None:
+    import_lithops()
+    from lithops import constants
+
+    if own_name in constants.SERVERLESS_BACKENDS:
+        return
+    contents = {
+        "": {"ServerlessBackend": getattr(module, class_name)},
+        ".config": {"load_config": functools.partial(module.load_config, name=own_name)},
+    }
+    for suffix, content in contents.items():
+        name = f"lithops.serverless.backends.{own_name}{suffix}"
+        sys.modules[name] = types.ModuleType(name)
+        vars(sys.modules[name]).update(content)
+    constants.SERVERLESS_BACKENDS = (*constants.SERVERLESS_BACKENDS, own_name)
+
+
+def _tell_runtime_metadata(executor: Any, metadata: Mapping[str, Any]) -> None:
+    """Tell Lithops what it would keep in the user's home, and then go by for ever."""
+    from lithops.storage.storage import RUNTIME_META_CACHE
+    from lithops.version import __version__
+
+    info = executor.compute_handler.get_runtime_info()
+    key = executor.compute_handler.get_runtime_key(
+        info["runtime_name"], info["runtime_memory"], __version__
+    )
+    _, cache_key, _ = executor.internal_storage._runtime_meta_refs(key)
+    RUNTIME_META_CACHE[cache_key] = {**metadata, "lithops_version": __version__}
