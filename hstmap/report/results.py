@@ -50,6 +50,13 @@ class RunResults:
     options : StorageOptions, optional
         How to reach it.
 
+    Attributes
+    ----------
+    url : str
+        Absolute.
+    parameters : RunParameters
+        What it was made with.
+
     Raises
     ------
     UsageError
@@ -64,6 +71,7 @@ class RunResults:
                 f"there is no run at {self._store.url}; "
                 "name the folder or prefix that was given to map as --out"
             )
+        self.url = self._store.url
         self.parameters: RunParameters = parameters_from_dict(record["parameters"])
         self._placed: dict[str, PlacedImage] | None = None
         self._last_part: tuple[str, pd.DataFrame] | None = None
