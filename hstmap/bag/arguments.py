@@ -38,12 +38,6 @@ class Arguments:
     positional: tuple[Any, ...]
     keywords: tuple[tuple[str, Any], ...] = ()
 
-    def slots(self) -> list[Slot]:
-        """Return the slots, in the order of their parents."""
-        everything = (*self.positional, *(value for _, value in self.keywords))
-        found = [argument for argument in everything if isinstance(argument, Slot)]
-        return sorted(found, key=lambda slot: slot.parent)
-
     def is_one_slot(self) -> bool:
         """Return whether all there is is the item of a single bag."""
         return (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hstmap.bag.arguments import Arguments
-from hstmap.bag.failures import Failure, Place, hold_back_failures
+from hstmap.bag.failures import Failure, Place, hold_back_failures, refuse_failures
 from hstmap.bag.graph import Link, Need, Operation
 
 __all__ = [
@@ -325,7 +325,7 @@ class JoinItems(Aligned):
     def evaluate(self, values: Iterator[Any], place: Place, /) -> Any:
         """See `Operation.evaluate`."""
         items = next(values)
-        other = next(values, self.other)
+        other = refuse_failures(next(values, self.other), place)
         by_key = place.call_once(self._by_key, other)
         if type(by_key) is Failure:
             return [by_key]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from hstmap.bag.failures import Place, refuse_failures
-from hstmap.bag.graph import Link, Need, Node, Operation
+from hstmap.bag.graph import Need, Node, Operation
 from hstmap.bag.operations import Aligned
 from hstmap.errors import UsageError
 
@@ -94,10 +94,6 @@ class AggregateParts(Operation):
         """See `Operation.needs`."""
         start = index * self.width
         return [Need(0, part) for part in range(start, min(start + self.width, self.n_parts))]
-
-    def link(self, _parent: int, /) -> Link:
-        """See `Operation.link`."""
-        return Link.WIDE
 
     def evaluate(self, values: Iterator[Any], _place: Place, /) -> Any:
         """See `Operation.evaluate`."""

@@ -50,9 +50,6 @@ class _Merge(Operation):
     def needs(self, index: int, /) -> Sequence[Need]:
         return [Need(0, part) for part in range(self.boundaries[index], self.boundaries[index + 1])]
 
-    def link(self, _parent: int, /) -> Link:
-        return Link.WIDE
-
     def evaluate(self, values: Iterator[Any], _place: Place, /) -> Any:
         return itertools.chain.from_iterable(values)
 
@@ -96,9 +93,6 @@ class _TakePiece(Operation):
         start = self.ends[partition - 1] if partition else 0
         return (Need(0, partition, index - start),)
 
-    def link(self, _parent: int, /) -> Link:
-        return Link.WIDE
-
     def evaluate(self, values: Iterator[Any], _place: Place, /) -> Any:
         return next(values)
 
@@ -124,9 +118,6 @@ class _Product(Operation):
         left, right = divmod(index, self.n_right)
         return Need(0, left), Need(1, right)
 
-    def link(self, _parent: int, /) -> Link:
-        return Link.WIDE
-
     def evaluate(self, values: Iterator[Any], place: Place, /) -> Any:
         left, right = (refuse_failures(value, place) for value in values)
         return itertools.product(left, right)
@@ -151,9 +142,6 @@ class _Accumulate(Operation):
 
     def needs(self, _index: int, /) -> Sequence[Need]:
         return [Need(0, partition) for partition in range(self.n_pieces)]
-
-    def link(self, _parent: int, /) -> Link:
-        return Link.WIDE
 
     def evaluate(self, values: Iterator[Any], place: Place, /) -> Any:
         total = self.initial
@@ -205,9 +193,6 @@ class _TakeFirst(Operation):
 
     def needs(self, _index: int, /) -> Sequence[Need]:
         return [Need(0, part) for part in range(self.n_parts)]
-
-    def link(self, _parent: int, /) -> Link:
-        return Link.WIDE
 
     def evaluate(self, values: Iterator[Any], _place: Place, /) -> Any:
         return list(itertools.islice(itertools.chain.from_iterable(values), self.n_items))

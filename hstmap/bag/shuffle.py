@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hstmap.bag.failures import Place, refuse_failures
-from hstmap.bag.graph import Link, Need, Node, Operation
+from hstmap.bag.graph import Need, Node, Operation
 from hstmap.bag.hashing import stable_hash
 from hstmap.bag.operations import Aligned
 from hstmap.errors import UsageError
@@ -94,9 +94,6 @@ class _Gather(Operation):
 
     def needs(self, index: int, /) -> Sequence[Need]:
         return self.round.needs(index)
-
-    def link(self, _parent: int, /) -> Link:
-        return Link.WIDE
 
     def evaluate(self, values: Iterator[Any], _place: Place, /) -> Any:
         return (entry for piece in values for entry in piece)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hstmap.bag.graph import Link, Node, Source
+from hstmap.bag.graph import Node, Source
 from hstmap.bag.values import Direct, Packed, Spill, Stored, Value
 from hstmap.errors import UsageError
 
@@ -40,10 +40,6 @@ class SequenceSlices(Source):
     n_partitions: int
     as_lists: bool = True
 
-    def link(self, parent: int, /) -> Link:
-        """Return nothing sensible: there is no parent."""
-        raise IndexError(parent)
-
     def partition(self, index: int) -> Value:
         """See `Source.partition`."""
         start = index * self.size
@@ -73,10 +69,6 @@ class KeptPartitions(Source):
 
     values: tuple[Value, ...]
     lease: Any = field(default=None, repr=False)
-
-    def link(self, parent: int, /) -> Link:
-        """Return nothing sensible: there is no parent."""
-        raise IndexError(parent)
 
     def partition(self, index: int) -> Value:
         """See `Source.partition`."""

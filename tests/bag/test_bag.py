@@ -8,12 +8,14 @@ import operator
 import pickle
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import numpy as np
 import pytest
 
 import hstmap
@@ -340,6 +342,57 @@ def test_reductions_of_nothing_say_so_or_have_a_neutral_value() -> None:
             empty.compute()
 
 
+def test_topk_compares_what_its_key_says() -> None:
+    pairs = [(1, 10), (2, 9), (3, 8)]
+    bag = hstmap.from_sequence(pairs, npartitions=2)
+    assert bag.topk(2).compute() == [(3, 8), (2, 9)]
+    assert bag.topk(2, key=1).compute() == [(1, 10), (2, 9)]
+    assert bag.topk(2, key=0).compute() == [(3, 8), (2, 9)]
+    assert bag.topk(2, key=lambda _, second: second).compute() == [(1, 10), (2, 9)]
+    assert bag.topk(2, key=lambda *both: -both[0]).compute() == [(1, 10), (2, 9)]
+    assert bag.topk(2, key=lambda pair, sign=-1: sign * pair[0]).compute() == [(1, 10), (2, 9)]
+    assert bag.topk(1, key=sum).compute() == [(1, 10)]
+    assert bag.topk(1, key=operator.itemgetter(1)).compute() == [(1, 10)]
+    assert bag.topk(1, key=str).compute() == [(3, 8)]
+    assert bag.topk(9).compute() == sorted(pairs, reverse=True)
+
+
+def test_partitions_may_be_anything() -> None:
+    """As in dask: what cannot be iterated, and text, is an item; arrays and frames stay whole."""
+    bag = hstmap.range(6, npartitions=3)
+    assert bag.map_partitions(len).compute() == [2, 2, 2]
+    assert list(bag.map_partitions(lambda part: f"{list(part)}")) == ["[0, 1]", "[2, 3]", "[4, 5]"]
+    arrays = bag.map_partitions(lambda part: np.array(part) * 2)
+    assert arrays.compute() == [0, 2, 4, 6, 8, 10]
+    assert arrays.reduction(np.max, max).compute() == 10
+    assert arrays.count().compute() == 6
+    nothing = bag.map_partitions(lambda part: np.array(part)[:0])
+    assert nothing.count().compute() == 0
+    with pytest.raises(ValueError, match="empty"):
+        nothing.max().compute()
+
+
+class Sparse:
+    """A partition without a length, as sparse matrices are."""
+
+    def __init__(self, nnz: int) -> None:
+        self.nnz = nnz
+        self.shape = (3, 3)
+
+
+def test_empty_partitions_without_a_length_are_left_out() -> None:
+    bag = hstmap.from_sequence([0, 4, 0, 5], npartitions=4)
+    sparse = bag.map_partitions(lambda part: Sparse(part[0]))
+    assert sparse.reduction(lambda part: part.nnz, list).compute() == [4, 5]
+
+
+def test_items_that_are_iterators_become_lists() -> None:
+    bag = hstmap.from_sequence([[1, 2], [3, 4]], npartitions=2)
+    assert bag.map(reversed).compute() == [[2, 1], [4, 3]]
+    assert bag.map(reversed).map(list).compute() == [[2, 1], [4, 3]]
+    assert bag.map(lambda items: (x for x in items)).persist().flatten().compute() == [1, 2, 3, 4]
+
+
 def test_fold_starts_each_partition_from_its_own_copy() -> None:
     start: list[int] = []
 
@@ -418,6 +471,24 @@ def test_the_name_is_that_of_what_was_built() -> None:
     assert bag.sum().key == bag.sum().name
 
 
+def test_data_of_any_kind_have_a_name() -> None:
+    arrays = hstmap.from_sequence([np.arange(3), np.arange(4)], npartitions=1)
+    assert arrays.name == hstmap.from_sequence([np.arange(3), np.arange(4)], npartitions=1).name
+    locked = hstmap.from_sequence([threading.Lock()], npartitions=1)
+    assert locked.name == locked.name
+    assert locked.name != hstmap.from_sequence([threading.Lock()], npartitions=1).name
+    kept = arrays.map(len).persist()
+    assert kept.name != arrays.name
+    joined = arrays.join(other=[1, 2, 3], on_self=len)
+    assert joined.name == arrays.join(other=[1, 2, 3], on_self=len).name
+    assert joined.name != arrays.join(other=[1, 2, 4], on_self=len).name
+    assert (
+        hstmap.range(2, 1)
+        .map(operator.methodcaller("bit_length"))
+        .name.startswith("map-bit_length-")
+    )
+
+
 def test_what_cannot_be_pickled_has_a_name_all_the_same() -> None:
     def numbers() -> Iterator[int]:
         yield 1
@@ -483,6 +554,11 @@ def test_a_bag_becomes_a_pandas_dataframe() -> None:
     empty = hstmap.from_sequence([]).to_dataframe(meta={"a": "int16"}).compute()
     assert (len(empty), str(empty["a"].dtype)) == (0, "int16")
     assert repr(frame) == "hstmap.LazyFrame<from_sequence, npartitions=2>"
+    mapped = pairs.map(tuple).to_dataframe(columns=["a", "b"])
+    assert mapped.persist().compute().equals(named)
+    assert pickle.loads(pickle.dumps(mapped)).compute().equals(named)
+    with_frame = pairs.to_dataframe(meta=pd.DataFrame({"a": [0.5], "b": [0.5]})).compute()
+    assert [str(kind) for kind in with_frame.dtypes] == ["float64", "float64"]
 
 
 # -- engines ---------------------------------------------------------------------------------------

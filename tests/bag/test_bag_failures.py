@@ -249,6 +249,34 @@ def test_what_needs_every_item_refuses_failures(name: str, is_list: bool) -> Non
     collect(REDUCTIONS[name](bag.drop_failures()))
 
 
+def test_the_other_side_of_a_join_must_be_whole() -> None:
+    bag = hstmap.range(4, npartitions=2)
+    other = hstmap.from_sequence(range(5, 9), npartitions=1).map(refuse_multiples_of_seven)
+    (first, second) = collect(bag.join(other, abs))
+    assert first.type_name == second.type_name == "hstmap.errors.TaskError"
+    assert "drop_failures()" in first.message
+    joined = collect(bag.map(lambda x: x + 5).join(other.drop_failures(), abs))
+    assert joined == [(5, 5), (6, 6), (8, 8)]
+
+
+def test_a_join_whose_other_side_fails_is_one_failure_a_partition() -> None:
+    bag = hstmap.range(4, npartitions=2)
+    results = collect(bag.join([1, 0], abs, lambda x: 1 // x))
+    assert [(failure.partition, failure.index) for failure in results] == [(0, None), (1, None)]
+
+
+def test_kept_failures_are_held_back_from_functions_of_partitions() -> None:
+    bag = hstmap.range(8, npartitions=2).map(refuse_multiples_of_seven)
+    kept = bag.persist(on_error="collect")
+    results = kept.map_partitions(sum_of_list).compute()
+    assert [item for item in results if not is_failure(item)] == [6, 15]
+    assert sum(map(is_failure, results)) == 2
+
+
+def sum_of_list(part: list[int]) -> list[int]:
+    return [sum(part)]
+
+
 def test_failures_can_be_counted_and_dropped() -> None:
     bag = hstmap.range(50, npartitions=7).map(refuse_multiples_of_seven)
     assert collect(bag.failures().count()) == 8

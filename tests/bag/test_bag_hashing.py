@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import logging
 import operator
 import os
 import subprocess
@@ -82,7 +83,8 @@ OTHERS = [None, ..., "", b"", (), frozenset(), "1", b"1", "F125W", (1,), ((1,),)
           date(2020, 1, 1), datetime(2020, 1, 1), datetime(2020, 1, 1, tzinfo=UTC),
           time(1), Visit(1), Visit(2, "a"), Plain(1), Plain(2), float("nan"),
           float("inf"), float("-inf"), operator.itemgetter(1), operator.itemgetter(2),
-          functools.partial(max, 1), functools.partial(max, 2), complex(1, 2), range(3), "\ud800",
+          functools.partial(max, 1), functools.partial(max, 2), complex(1, 2), range(3), hash,
+          logging.getLogger("x"), "\ud800",
           ]  # fmt: skip
 
 

@@ -212,6 +212,19 @@ def processes() -> Iterator[Engine]:
         yield engine
 
 
+def test_invocations_give_the_same_results(store: Path) -> None:
+    """As on a serverless backend: nothing is left of one attempt when the next one starts."""
+    options = EngineOptions(n_workers=2, stragglers=None, mode="events")
+    bag = hstmap.range(12, npartitions=2).groupby(lambda x: x % 5).map(sorted_group)
+    with hstmap.use_engine("lithops", options, spill_url=str(store), inline_nbytes=0):
+        assert sorted(bag.compute()) == [(key, [*range(key, 12, 5)]) for key in range(5)]
+    assert files(store) == []
+
+
+def sorted_group(group: tuple[int, list[int]]) -> tuple[int, list[int]]:
+    return group[0], sorted(group[1])
+
+
 @pytest.mark.parametrize("is_stored", [False, True])
 def test_processes_give_the_same_results(processes: Engine, store: Path, is_stored: bool) -> None:
     bag = hstmap.from_sequence(range(40), npartitions=7)
@@ -225,6 +238,9 @@ def test_processes_give_the_same_results(processes: Engine, store: Path, is_stor
 def test_results_go_through_s3_as_through_a_folder(s3_bucket: str) -> None:
     bag = hstmap.from_sequence(range(20), npartitions=4)
     expected = everything(bag)
-    with hstmap.use_engine(InProcessEngine(), spill_url=f"{s3_bucket}/tmp", inline_nbytes=0):
-        assert everything(bag) == expected
+    # Workers that start now have the environment in which S3 is reached.
+    with make_engine("lithops", EngineOptions(n_workers=2, stragglers=None)) as engine:
+        for each in (InProcessEngine(), engine):
+            with hstmap.use_engine(each, spill_url=f"{s3_bucket}/tmp", inline_nbytes=0):
+                assert everything(bag) == expected
     assert list(open_store(s3_bucket).list()) == []

@@ -163,6 +163,17 @@ def test_a_plan_can_be_read() -> None:
     assert "<td>from_sequence → map-len → sum-part</td>" in page
 
 
+def test_kept_results_have_the_size_that_travels(tmp_path: Path) -> None:
+    bag = hstmap.from_sequence([b"x" * 500] * 10, partition_size=1).map(bytes)
+    with hstmap.use_engine("inprocess", spill_url=str(tmp_path)):
+        small = bag.persist()
+    with hstmap.use_engine("inprocess", spill_url=str(tmp_path), inline_nbytes=10):
+        large = bag.persist()
+    assert 5_000 < (small.map(len).plan().stages[0].nbytes_in or 0) < 8_000
+    assert large.map(len).plan().stages[0].nbytes_in == 0  # the workers fetch it themselves
+    assert bag.persist().map(len).plan().stages[0].nbytes_in is None
+
+
 def test_what_cannot_be_pickled_has_no_size() -> None:
     bag = hstmap.from_sequence([iter(()), iter(()), lambda: None], npartitions=1).map(type)
     assert bag.plan().stages[0].nbytes_in is None
@@ -192,6 +203,15 @@ def test_a_price_is_asked_of_whoever_knows_it() -> None:
     assert asked[0].stages == plan.stages
     assert repr(plan).endswith("\n  price: 3 invocations")
     assert "<p>price: 3 invocations</p>" in plan._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"),
+    [(None, "-"), (0, "0 B"), (999, "999 B"), (1000, "1 kB"), (999_600, "1 MB"),
+     (1_234_567, "1.23 MB"), (5 * 10**9, "5 GB")],
+)  # fmt: skip
+def test_bytes_are_three_digits_and_a_unit(nbytes: int | None, text: str) -> None:
+    assert human_nbytes(nbytes) == text
 
 
 # -- drawings --------------------------------------------------------------------------------------
