@@ -80,7 +80,9 @@ class PriceTable:
         int
         """
         total = duration_ms + (init_ms if self.lambda_init_billed else 0.0)
-        return math.ceil(total / self.lambda_granularity_ms) * self.lambda_granularity_ms
+        # REPORT lines give hundredths of a millisecond; what lies below is the sum's rounding.
+        n_units = math.ceil(round(total / self.lambda_granularity_ms, 6))
+        return n_units * self.lambda_granularity_ms
 
 
 def price_names() -> list[str]:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hstmap.aws.local.reports import InitReport, Report, SystemLog, billed_ms, parse_report
+from hstmap.aws.local.reports import InitReport, SystemLog
+from hstmap.aws.reports import Report, billed_ms, parse_report
 
 # Hundredths of a millisecond, up to a quarter of an hour: what the lines carry.
 milliseconds = st.integers(0, 90_000_000).map(lambda n: n / 100)

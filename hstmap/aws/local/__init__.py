@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from hstmap.aws.local.faults import FAULT_KINDS, Fault, FaultScript, FiredFault
     from hstmap.aws.local.local_aws import LocalAws, serve
     from hstmap.aws.local.options import LocalAwsOptions
-    from hstmap.aws.local.reports import Report, parse_report
     from hstmap.aws.local.runs import InvocationRecord
     from hstmap.aws.local.wire import RequestRecord
+    from hstmap.aws.reports import Report, parse_report
 
 __all__ = [
     "FAULT_KINDS",
@@ -41,9 +41,9 @@ _HOMES = {
     "InvocationRecord": "runs",
     "LocalAws": "local_aws",
     "LocalAwsOptions": "options",
-    "Report": "reports",
+    "Report": ".reports",  # one package up: whoever reads bills needs it, too
     "RequestRecord": "wire",
-    "parse_report": "reports",
+    "parse_report": ".reports",
     "serve": "local_aws",
 }
 
@@ -52,7 +52,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+        module = importlib.import_module(f".{_HOMES[name]}", __name__)
     except ModuleNotFoundError as error:
         raise UsageError(
             f"the loopback AWS needs {error.name}, which is not installed: "

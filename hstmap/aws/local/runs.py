@@ -10,7 +10,8 @@ from hstmap.aws.local.endings import Ending
 from hstmap.aws.local.environments import Environment, Invocation
 from hstmap.aws.local.functions import Function
 from hstmap.aws.local.logs import LogBatch
-from hstmap.aws.local.reports import InitReport, Report, billed_ms
+from hstmap.aws.local.reports import InitReport
+from hstmap.aws.reports import Report, billed_ms
 
 __all__ = ["InvocationRecord", "Run"]
 
