@@ -192,18 +192,19 @@ def subtract_background(image: Image, parameters: DetectionParameters) -> Detect
         image.data, mask=image.mask, bw=parameters.mesh, bh=parameters.mesh, fw=size, fh=size
     )
     background, rms = model.back(), model.rms()
+    sample = (slice(None, None, _NOISE_STRIDE), slice(None, None, _NOISE_STRIDE))
     # SEP's own global rms is set to 1 where there is none.
-    if not rms.max() > 0:
+    if not (rms[sample].max() > 0 or rms.max() > 0):
         raise RejectedImageError(
             "no_noise", "the pixels have no scatter at all: no threshold can be set"
         )
     data = np.subtract(image.data, background, out=image.data)
     # SEP 1.4 smooths the first rows before it looks at the mask: what lies under it would leak.
-    data.ravel()[np.flatnonzero(image.mask)] = 0.0
+    first = slice(0, 2 * parameters.kernel_size)
+    data[first][image.mask[first]] = 0.0
     scale = 1.0
     err = rms
     if image.err is not None:
-        sample = (slice(None, None, _NOISE_STRIDE), slice(None, None, _NOISE_STRIDE))
         used = ~image.mask[sample]
         if not used.any():
             used = np.ones_like(used)

@@ -226,11 +226,12 @@ def make_mask(planes: Planes, mask_bits: int, notes: list[str]) -> NDArray[np.bo
 
 def _bad_values(sci: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Mark the values that are not finite, and make them 0."""
-    lowest, highest = sci.min(), sci.max()
-    # Most frames are finite throughout: two reductions, which NaN passes through, show that.
-    if np.isfinite(lowest) and np.isfinite(highest):
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = sci.sum()
+    # Most frames are finite throughout, which one sum shows: what is not finite passes through.
+    if np.isfinite(total):
         bad = np.zeros(sci.shape, dtype=np.bool_)
-        is_zero = lowest == highest == 0
+        is_zero = total == 0 and not sci.any()
     else:
         bad = ~np.isfinite(sci)
         if bad.all():
@@ -245,8 +246,9 @@ def _bad_values(sci: NDArray[np.float32]) -> NDArray[np.bool_]:
 def _mask_bad_errors(planes: Planes, mask: NDArray[np.bool_], notes: list[str]) -> None:
     """Mask pixels whose error is not a positive finite number, and make those errors 0."""
     err = cast("NDArray[np.float32]", planes.err)
-    if err.min() > 0 and err.max() < np.inf:
-        return
+    with np.errstate(over="ignore"):
+        if err.min() > 0 and err.sum() < np.inf:
+            return
     bad = ~((err > 0) & (err < np.inf))
     if planes.wht is None and bad.all():
         notes.append("ERR has no positive value: not used")
