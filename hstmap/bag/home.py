@@ -37,9 +37,9 @@ class _Home:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="hstmap-", dir=self.parent)).resolve()
         # A POSIX lock ends with the process, whatever ends that, so a worker that finds this one
-        # free knows that the folder is nobody's.
-        self._lock = (self.folder / LOCK_NAME).open("wb")
-        fcntl.lockf(self._lock, fcntl.LOCK_EX)
+        # free knows that the folder is nobody's. Nothing closes it before.
+        lock = os.open(self.folder / LOCK_NAME, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.lockf(lock, fcntl.LOCK_EX)
         self._pid = os.getpid()
         atexit.register(self._remove)
 
