@@ -19,10 +19,11 @@ from hstmap.aws.function import (
     keep_as_configured,
     version_tags,
 )
+from hstmap.aws.package import TOO_OLD, TOO_OLD_PYTHONS
 from hstmap.aws.policy import LAMBDA_TRUST, worker_policy
 from hstmap.aws.session import AwsSession
 from hstmap.aws.settings import AwsSettings
-from hstmap.errors import EngineError
+from hstmap.errors import EngineError, UsageError
 
 __all__ = ["OWN_TAG", "Step", "deploy"]
 
@@ -51,7 +52,7 @@ class Step:
 
 
 def deploy(
-    session: AwsSession, settings: AwsSettings, package: Path, *, dry_run: bool = False
+    session: AwsSession, settings: AwsSettings, source: Path | str, *, dry_run: bool = False
 ) -> Iterator[Step]:
     """Make, or bring up to date, all that a run needs.
 
@@ -59,8 +60,8 @@ def deploy(
     ----------
     session : AwsSession
     settings : AwsSettings
-    package : Path
-        Of the worker, zipped.
+    source : Path or str
+        The worker: a zipped package, or the URI of an image.
     dry_run : bool
         Whether only to look.
 
@@ -82,19 +83,23 @@ def deploy(
     else:
         yield Step("role", "kept", f"{settings.role} is the configuration's")
     yield _log_group(session.client("logs"), settings, dry_run)
-    digest = hashlib.sha256(package.read_bytes())
-    key = f"{PACKAGE_PREFIX}{digest.hexdigest()}.zip"
-    yield _package(session, settings, package, key, dry_run)
     client = session.client("lambda")
-    code = {"S3Bucket": settings.bucket, "S3Key": key}
+    if isinstance(source, Path):
+        check_python(client, settings)
+        digest = hashlib.sha256(source.read_bytes())
+        key = f"{PACKAGE_PREFIX}{digest.hexdigest()}.zip"
+        yield _package(session, settings, source, key, dry_run)
+        code = {"S3Bucket": settings.bucket, "S3Key": key}
+        mark = base64.b64encode(digest.digest()).decode("ascii")
+    else:
+        code, mark = {"ImageUri": source}, source
     found = find_function(client, settings.function)
     if found is None:
         if not dry_run:
             _create_function(client, settings, code)
         yield Step("function", "made", f"{settings.function}, {settings.memory_mb} MB")
     else:
-        sha = base64.b64encode(digest.digest()).decode("ascii")
-        yield _code(client, settings, found, (code, sha), dry_run)
+        yield _code(client, settings, found, (code, mark), dry_run)
     if dry_run and found is None:
         return
     found = find_function(client, settings.function) or {}
@@ -102,6 +107,25 @@ def deploy(
     yield Step("settings", "changed" if changed else "kept", "; ".join(changed))
     if not dry_run:
         yield _checked(client, settings)
+
+
+def check_python(client: Any, settings: AwsSettings) -> None:
+    """Refuse a package for a Python of Lambda's in which it cannot be imported.
+
+    Parameters
+    ----------
+    client : object
+        boto3's, of Lambda.
+    settings : AwsSettings
+
+    Raises
+    ------
+    UsageError
+        If it is AWS's Lambda, and Python 3.11. A loopback AWS has this machine's.
+    """
+    is_aws = "amazonaws.com" in client.meta.endpoint_url
+    if is_aws and settings.python.removeprefix("python") in TOO_OLD_PYTHONS:
+        raise UsageError(TOO_OLD.format(python=settings.python))
 
 
 def _bucket(session: AwsSession, settings: AwsSettings, dry_run: bool) -> Step:
@@ -246,10 +270,10 @@ def _code(
     dry_run: bool,
 ) -> Step:
     """Bring the code up to date, and with it the architecture and the tags of the version."""
-    code, sha = wanted
+    code, mark = wanted
     current = found["Configuration"]
     is_same = (
-        current.get("CodeSha256") == sha
+        mark in (current.get("CodeSha256"), found["Code"].get("ImageUri"))
         and current.get("Architectures", ["x86_64"]) == [settings.architecture]
         and found.get("Tags", {}).items() >= version_tags().items()
     )

@@ -7,38 +7,32 @@ wheels; `copy_installed` fills it for this machine's from what is installed here
 
 from __future__ import annotations
 
-import compileall
-import hashlib
 import importlib.metadata
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from py_compile import PycInvalidationMode
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from hstmap.aws.package_files import check_size, compile_sources, trim, write_zip
 from hstmap.errors import UsageError
 
 __all__ = [
     "ARCHITECTURES",
     "HANDLER",
-    "MOST_UNZIPPED_NBYTES",
+    "TOO_OLD",
+    "TOO_OLD_PYTHONS",
     "WORKER_DISTRIBUTIONS",
     "Target",
-    "check_size",
-    "compile_sources",
+    "build_installed",
     "copy_installed",
     "fetch_wheels",
     "install_hstmap",
-    "sizes",
-    "trim",
-    "write_zip",
 ]
 
 HANDLER: Final = "hstmap.handler.handle"
@@ -57,47 +51,15 @@ WORKER_DISTRIBUTIONS: Final = (
 #: By Lambda's name: that of Python's `platform.machine`.
 ARCHITECTURES: Final[Mapping[str, str]] = MappingProxyType({"x86_64": "x86_64", "arm64": "aarch64"})
 
-#: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-MOST_UNZIPPED_NBYTES: Final = 250 * 1024 * 1024
 
 #: Lambda's Python 3.11 has glibc 2.26, and numpy's wheels need 2.27; from 3.12 on it has 2.34
 #: (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html).
-_TOO_OLD: Final = ("3.11",)
+TOO_OLD_PYTHONS: Final = ("3.11",)
+TOO_OLD: Final = (
+    "Lambda's {python} runs on Amazon Linux 2, whose glibc 2.26 is older than numpy's wheels "
+    "allow: use Python 3.12 or 3.13, on this side too"
+)
 _GLIBCS: Final = (34, 31, 28, 27, 26, 24, 17)
-
-#: Folders that no worker reads: tests, what compiles against a library, and those parts of astropy
-#: that reading FITS, tables, times, coordinates and WCS do without.
-_UNUSED_FOLDERS: Final = (
-    "astropy/convolution",
-    "astropy/cosmology",
-    "astropy/io/votable/data",
-    "astropy/modeling",
-    "astropy/samp",
-    "astropy/timeseries",
-    "astropy/uncertainty",
-    "astropy/visualization",
-    "astropy/wcs/include",
-    "bin",
-    "hstmap/aws/local",
-    "hstmap/report",
-    "numpy/_core/include",
-    "numpy/_core/lib",
-    "numpy/distutils",
-    "numpy/doc",
-    "numpy/f2py",
-    "numpy/random/_examples",
-    "numpy/random/lib",
-)
-#: The Earth's rotation, which only Earth-bound coordinates and UT1 need; leap seconds stay.
-_UNUSED_FILES: Final = (
-    "astropy_iers_data/data/eopc04.1962-now",
-    "astropy_iers_data/data/finals2000A.all",
-)
-_UNUSED_SUFFIXES: Final = frozenset(
-    {".a", ".c", ".h", ".lib", ".pxd", ".pxi", ".pyi", ".pyx", ".rst"}
-)
-_TESTS_THAT_ARE_IMPORTED: Final = "astropy/tests"
-_EARLIEST: Final = (1980, 1, 1, 0, 0, 0)  # the first time that a zip archive can say
 
 
 @dataclass(frozen=True)
@@ -176,11 +138,8 @@ def fetch_wheels(folder: Path, target: Target, requirements: Path) -> None:
     UsageError
         If pip cannot, or Lambda's Python cannot use them.
     """
-    if target.python in _TOO_OLD:
-        raise UsageError(
-            f"Lambda's Python {target.python} runs on Amazon Linux 2, whose glibc 2.26 is older "
-            "than numpy's wheels allow: use Python 3.12 or 3.13, here too"
-        )
+    if target.python in TOO_OLD_PYTHONS:
+        raise UsageError(TOO_OLD.format(python=target.runtime))
     _pip(
         "install", "--target", str(folder), "--no-deps", "--no-compile", "--require-hashes",
         "--requirement", str(requirements), *target.pip_options(),
@@ -271,118 +230,28 @@ def _closure(names: Iterable[str]) -> list[importlib.metadata.Distribution]:
     return list(found.values())
 
 
-# -- trimming --------------------------------------------------------------------------------------
+# -- building --------------------------------------------------------------------------------------
 
 
-def trim(folder: Path) -> None:
-    """Remove what no worker reads.
-
-    Parameters
-    ----------
-    folder : Path
-        A package.
-    """
-    for name in _UNUSED_FOLDERS:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in _UNUSED_FILES:
-        (folder / name).unlink(missing_ok=True)
-    for path in sorted(folder.rglob("*"), reverse=True):
-        name = path.relative_to(folder).as_posix()
-        if path.is_dir():
-            if path.name in ("tests", "__pycache__") and name != _TESTS_THAT_ARE_IMPORTED:
-                shutil.rmtree(path)
-        elif path.suffix in _UNUSED_SUFFIXES:
-            path.unlink()
-
-
-def compile_sources(folder: Path) -> None:
-    """Compile all modules, so that no cold start has to.
-
-    The compiled files are not checked against their sources: ``/var/task`` cannot be written to,
-    and an archive does not keep times well enough for the usual check.
+def build_installed(scratch: Path) -> Path:
+    """Build the package of what is installed here.
 
     Parameters
     ----------
-    folder : Path
-        A package for the Python that runs.
-    """
-    compileall.compile_dir(
-        folder,
-        stripdir=str(folder),
-        prependdir="/var/task",
-        quiet=2,
-        workers=1,
-        invalidation_mode=PycInvalidationMode.UNCHECKED_HASH,
-    )
-
-
-# -- zipping ---------------------------------------------------------------------------------------
-
-
-def sizes(folder: Path) -> dict[str, int]:
-    """Measure a package by its parts.
-
-    Parameters
-    ----------
-    folder : Path
+    scratch : Path
+        A folder for it.
 
     Returns
     -------
-    dict of str to int
-        Bytes by the name of what lies at the top, the largest first.
+    Path
+        The archive.
     """
-    parts: dict[str, int] = {}
-    for path in _files(folder):
-        top = path.relative_to(folder).parts[0]
-        if not top.endswith(".dist-info"):
-            top = top.split(".")[0]
-        parts[top] = parts.get(top, 0) + path.stat().st_size
-    return dict(sorted(parts.items(), key=lambda item: -item[1]))
-
-
-def check_size(folder: Path) -> int:
-    """Return the size of a package, bytes.
-
-    Raises
-    ------
-    UsageError
-        If Lambda would refuse it.
-    """
-    nbytes = sum(sizes(folder).values())
-    if nbytes > MOST_UNZIPPED_NBYTES:
-        raise UsageError(
-            f"the package has {nbytes / 2**20:.0f} MB, and Lambda takes "
-            f"{MOST_UNZIPPED_NBYTES / 2**20:.0f}: trim it, or build an image"
-        )
-    return nbytes
-
-
-def write_zip(folder: Path, file: Path) -> str:
-    """Write a package as an archive whose bytes depend on nothing but what is in it.
-
-    Parameters
-    ----------
-    folder : Path
-    file : Path
-
-    Returns
-    -------
-    str
-        Its SHA-256, hexadecimal.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"{file.name}.part")
-    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-        for path in _files(folder):
-            name = PurePosixPath(*path.relative_to(folder).parts)
-            entry = zipfile.ZipInfo(str(name), _EARLIEST)
-            # Readable for the user that Lambda runs functions as.
-            entry.external_attr = (0o755 if path.suffix == ".so" else 0o644) << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, path.read_bytes())
-    unfinished.replace(file)
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+    folder = scratch / "package"
+    folder.mkdir()
+    copy_installed(folder)
+    trim(folder)
+    compile_sources(folder)
+    check_size(folder)
+    file = scratch / f"hstmap-{Target.here().tag}.zip"
+    write_zip(folder, file)
+    return file

@@ -10,7 +10,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
-from hstmap.commands import export, fetch, info, manifest, overlay, reduce, score, simulate
+from hstmap.commands import (
+    deploy,
+    doctor,
+    export,
+    fetch,
+    info,
+    local_aws,
+    manifest,
+    overlay,
+    reduce,
+    score,
+    simulate,
+    undeploy,
+)
 from hstmap.commands import map as map_command
 
 if TYPE_CHECKING:
@@ -43,5 +56,9 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
         "info": info,
         "simulate": simulate,
         "score": score,
+        "doctor": doctor,
+        "deploy": deploy,
+        "undeploy": undeploy,
+        "local-aws": local_aws,
     }
 )

@@ -1,0 +1,276 @@
+"""Looks at everything that a run on AWS needs, and says how to mend what is wrong."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from hstmap.aws.deploy import POLICY_NAME, bucket_region, find_log_group
+from hstmap.aws.event import check_versions, runtime_facts
+from hstmap.aws.function import (
+    VERSION_TAGS,
+    configuration_changes,
+    event_policy_changes,
+    find_function,
+)
+from hstmap.aws.policy import worker_policy
+from hstmap.aws.session import AwsSession
+from hstmap.aws.settings import AwsSettings
+from hstmap.aws.undeploy import LITHOPS_PREFIXES
+from hstmap.errors import EngineError, StaleRuntimeError
+
+__all__ = ["Finding", "examine"]
+
+DEPLOY: Final = "python -m hstmap deploy"
+#: Where the archive's public bucket is (Registry of Open Data on AWS, ``mast-hst``).
+_ARCHIVE_REGION: Final = "us-east-1"
+#: The run of 2018: images, and seconds that each took.
+_N_IMAGES, _IMAGE_S = 122_078, 1.06
+#: AWS refuses signatures that are off by more (https://docs.aws.amazon.com/IAM/latest/UserGuide).
+_MOST_SKEW_S: Final = 300.0
+_SKEW_TO_TELL_S: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one look found.
+
+    Parameters
+    ----------
+    subject : str
+    status : {"ok", "warn", "fail"}
+    detail : str
+        What is there.
+    mend : str
+        What to do about it; empty if nothing.
+    """
+
+    subject: str
+    status: Literal["ok", "warn", "fail"]
+    detail: str
+    mend: str = ""
+
+
+def examine(session: AwsSession, settings: AwsSettings) -> Iterator[Finding]:
+    """Look at one thing after another; nothing is changed.
+
+    Parameters
+    ----------
+    session : AwsSession
+        Whose credentials are known to be good.
+    settings : AwsSettings
+
+    Yields
+    ------
+    Finding
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    looks: tuple[tuple[str, Callable[[AwsSession, AwsSettings], Iterator[Finding]]], ...] = (
+        ("credentials", _credentials),
+        ("region", _region),
+        ("bucket", _bucket),
+        ("concurrency", _concurrency),
+        ("role", _role),
+        ("function", _function),
+        ("logs", _logs),
+        ("leftovers", _leftovers),
+    )
+    for subject, look in looks:
+        try:
+            yield from look(session, settings)
+        except (BotoCoreError, ClientError, EngineError) as error:
+            yield Finding(
+                subject, "fail", str(error), "see to the rights: python -m hstmap deploy --policies"
+            )
+
+
+def _credentials(session: AwsSession, _settings: AwsSettings) -> Iterator[Finding]:
+    identity = session.identity()
+    yield Finding("credentials", "ok", str(identity["Arn"]))
+    date = identity["ResponseMetadata"]["HTTPHeaders"].get("date")
+    if not date:
+        return
+    skew_s = time.time() - email.utils.parsedate_to_datetime(date).timestamp()
+    status: Literal["ok", "warn", "fail"] = "ok"
+    if abs(skew_s) > _SKEW_TO_TELL_S:
+        status = "warn" if abs(skew_s) < _MOST_SKEW_S else "fail"
+    mend = "" if status == "ok" else "set this machine's clock; AWS refuses 5 minutes"
+    yield Finding("clock", status, f"{abs(skew_s):.0f} s from AWS's", mend)
+
+
+def _region(_session: AwsSession, settings: AwsSettings) -> Iterator[Finding]:
+    if settings.region == _ARCHIVE_REGION:
+        yield Finding("region", "ok", f"{settings.region}, where the archive's bucket is")
+    else:
+        yield Finding(
+            "region",
+            "warn",
+            f"{settings.region}, and the archive's bucket is in {_ARCHIVE_REGION}: reading it is "
+            "slow from there, and its data leaves its region",
+            f"set region: {_ARCHIVE_REGION} under 'aws'",
+        )
+
+
+def _bucket(session: AwsSession, settings: AwsSettings) -> Iterator[Finding]:
+    region = bucket_region(session.client("s3"), settings.bucket)
+    if region is None:
+        yield Finding("bucket", "warn", f"{settings.bucket} is not there", DEPLOY)
+    elif region != settings.region:
+        yield Finding(
+            "bucket",
+            "fail",
+            f"{settings.bucket} is in {region}, the function in {settings.region}",
+            "name a bucket of the same region as 'storage_bucket' under 'aws_s3'",
+        )
+    else:
+        yield Finding("bucket", "ok", f"{settings.bucket} in {region}")
+
+
+def _concurrency(session: AwsSession, settings: AwsSettings) -> Iterator[Finding]:
+    limits = session.client("lambda").get_account_settings()["AccountLimit"]
+    quota = int(limits["UnreservedConcurrentExecutions"])
+    n = min(quota, settings.max_workers)
+    minutes = _N_IMAGES * _IMAGE_S / n / 60
+    detail = f"{quota} at a time; the {_N_IMAGES:,} images of 2018 take {minutes:,.0f} min at least"
+    if quota < settings.max_workers:
+        yield Finding(
+            "concurrency",
+            "warn",
+            f"{detail}; max_workers is {settings.max_workers}",
+            f"set max_workers: {quota}, or ask for more: https://console.aws.amazon.com/"
+            "servicequotas/home/services/lambda/quotas/L-B99A9384",
+        )
+    else:
+        yield Finding("concurrency", "ok", detail)
+
+
+def _role(session: AwsSession, settings: AwsSettings) -> Iterator[Finding]:
+    client = session.client("iam")
+    try:
+        role = client.get_role(RoleName=settings.role_name)["Role"]
+    except client.exceptions.NoSuchEntityException:
+        yield Finding(
+            "role",
+            "warn" if settings.owns_role else "fail",
+            f"{settings.role} is not there",
+            DEPLOY if settings.owns_role else "set another execution_role, or none",
+        )
+        return
+    if "lambda.amazonaws.com" not in str(role["AssumeRolePolicyDocument"]):
+        yield Finding(
+            "role", "fail", f"{settings.role} does not trust Lambda", "let it: --policies shows how"
+        )
+        return
+    denied = _denied(client, settings)
+    if denied is None:
+        yield _by_its_policy(client, settings)
+    elif denied:
+        mend = DEPLOY if settings.owns_role else "python -m hstmap deploy --policies shows what"
+        yield Finding("role", "fail", f"{settings.role} may not {', '.join(denied)}", mend)
+    else:
+        yield Finding("role", "ok", f"{settings.role} may do what it must")
+
+
+def _by_its_policy(client: Any, settings: AwsSettings) -> Finding:
+    """Compare a role's policy with the generated one, where AWS does not simulate."""
+    try:
+        answer = client.get_role_policy(RoleName=settings.role_name, PolicyName=POLICY_NAME)
+    except client.exceptions.NoSuchEntityException:
+        answer = {}
+    if answer.get("PolicyDocument") == worker_policy(settings):
+        return Finding("role", "ok", f"{settings.role} has the policy that is generated")
+    detail = f"what {settings.role} may do cannot be simulated, and its policy is another"
+    return Finding("role", "warn", detail, f"see {DEPLOY} --policies")
+
+
+def _denied(client: Any, settings: AwsSettings) -> list[str] | None:
+    """Return which of a worker's actions its role may not do; None where AWS does not say."""
+    from botocore.exceptions import ClientError
+    from botocore.parsers import ResponseParserError
+
+    denied = []
+    for statement in worker_policy(settings)["Statement"]:
+        try:
+            answer = client.simulate_principal_policy(
+                PolicySourceArn=settings.role,
+                ActionNames=statement["Action"],
+                ResourceArns=statement["Resource"],
+            )
+        except (ClientError, ResponseParserError):  # no right to ask, or no such service
+            return None
+        denied += [
+            result["EvalActionName"]
+            for result in answer["EvaluationResults"]
+            if result["EvalDecision"] != "allowed"
+        ]
+    return denied
+
+
+def _function(session: AwsSession, settings: AwsSettings) -> Iterator[Finding]:
+    client = session.client("lambda")
+    found = find_function(client, settings.function)
+    if found is None:
+        yield Finding("function", "fail", f"{settings.function} is not deployed", DEPLOY)
+        return
+    yield _version(settings, found)
+    current = found["Configuration"]
+    changes = sorted(configuration_changes(settings, current))
+    if settings.architecture not in current.get("Architectures", ["x86_64"]):
+        yield Finding(
+            "function", "fail", f"it is not for {settings.architecture}", f"{DEPLOY} --package FILE"
+        )
+    if changes:
+        yield Finding(
+            "settings", "warn", f"{', '.join(changes)} differ", "the next run, or deploy, sets them"
+        )
+    else:
+        yield Finding("settings", "ok", f"{settings.memory_mb} MB, {settings.timeout_s} s")
+    if event_policy_changes(client, settings):
+        yield Finding("events", "warn", "Lambda would repeat failed events itself", DEPLOY)
+    else:
+        yield Finding("events", "ok", "Lambda repeats none itself")
+
+
+def _version(settings: AwsSettings, found: Mapping[str, Any]) -> Finding:
+    tags = found.get("Tags", {})
+    deployed = {name: tags.get(tag, "") for name, tag in VERSION_TAGS.items()}
+    try:
+        check_versions(runtime_facts(), deployed)
+    except StaleRuntimeError as error:
+        return Finding("function", "fail", str(error), DEPLOY)
+    facts = f"hstmap {deployed['hstmap']} on Python {deployed['python']}"
+    return Finding("function", "ok", f"{settings.function}: {facts}")
+
+
+def _logs(session: AwsSession, settings: AwsSettings) -> Iterator[Finding]:
+    group = find_log_group(session.client("logs"), settings)
+    days = None if group is None else group.get("retentionInDays")
+    if group is None:
+        yield Finding("logs", "warn", f"{settings.log_group} is not there", DEPLOY)
+    elif days is None:
+        yield Finding("logs", "warn", f"{settings.log_group} is kept, and paid, for ever", DEPLOY)
+    else:
+        yield Finding("logs", "ok", f"{settings.log_group}, kept {days} days")
+
+
+def _leftovers(session: AwsSession, settings: AwsSettings) -> Iterator[Finding]:
+    client = session.client("s3")
+    if bucket_region(client, settings.bucket) is None:
+        return
+    n = 0
+    for prefix in LITHOPS_PREFIXES:
+        n += client.list_objects_v2(Bucket=settings.bucket, Prefix=prefix)["KeyCount"]
+    if n:
+        where = f"s3://{settings.bucket}/{LITHOPS_PREFIXES[0]}"
+        yield Finding(
+            "leftovers",
+            "warn",
+            f"{n} objects of runs that were killed, or are under way, in {where}",
+            f"if no run is under way: aws s3 rm --recursive {where}",
+        )
+    else:
+        yield Finding("leftovers", "ok", "none of old runs")

@@ -1,0 +1,76 @@
+"""Make, or bring up to date, what a run on AWS needs: bucket, role, logs, function.
+
+Each step is taken only if it is needed, so that this can be run again at any time. The worker's
+package is FILE, or runtime/dist/hstmap-*.zip as runtime/build leaves it, or else what is installed
+here, if this machine is like Lambda's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hstmap.aws.settings import AwsSettings
+    from hstmap.cli import Console
+
+HELP = "set AWS up for runs"
+
+_BUILT = Path("runtime", "dist")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    from hstmap.commands.aws_target import add_target_arguments
+
+    add_target_arguments(parser)
+    code = parser.add_mutually_exclusive_group()
+    code.add_argument("--package", type=Path, metavar="FILE", help="the worker, zipped")
+    code.add_argument("--image", metavar="URI", help="the worker as an image of ECR")
+    parser.add_argument(
+        "--policies", action="store_true", help="print the policies of worker, runner and deployer"
+    )
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Deploy."""
+    from hstmap.aws.deploy import deploy
+    from hstmap.aws.policy import deployer_policy, runner_policy, worker_policy
+    from hstmap.commands.aws_target import open_target, step_line
+
+    session, settings = open_target(arguments.config)
+    if arguments.policies:
+        documents = {
+            "worker": worker_policy(settings),
+            "runner": runner_policy(settings),
+            "deployer": deployer_policy(settings),
+        }
+        console.give(json.dumps(documents, indent=2))
+        return 0
+    with tempfile.TemporaryDirectory() as scratch:
+        code = arguments.image or arguments.package or _package(settings, Path(scratch), console)
+        for step in deploy(session, settings, code, dry_run=arguments.dry_run):
+            console.say(step_line(step))
+    return 0
+
+
+def _package(settings: AwsSettings, scratch: Path, console: Console) -> Path:
+    """Find the package that was built, or build one of what is installed here."""
+    import hstmap
+    from hstmap.aws.package import Target, build_installed
+    from hstmap.errors import UsageError
+
+    target = Target(architecture=settings.architecture)
+    built = _BUILT / f"hstmap-{hstmap.__version__}-{target.tag}.zip"
+    if built.is_file():
+        return built
+    if Target.here() != target:
+        raise UsageError(
+            f"there is no {built}, and what is installed here is not for {target.architecture}: "
+            f"build it, by runtime/build --zip --arch {target.architecture}"
+        )
+    console.say(f"package   made     of what is installed here; there is no {built}")
+    return build_installed(scratch)
