@@ -31,11 +31,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     row = results.image(arguments.rootname)
     image = results.read_image(row)
     sources = results.sources_of(row)
+    # Cut-outs may say nothing of these.
+    exposure = "" if row["exposure_s"] is None else f"{row['exposure_s']:.0f} s"
+    known = [row["rootname"], row["filter"], exposure, row["target"]]
     figure = draw_overlay(
         image,
         sources,
-        title=f"{row['rootname']}  {row['filter']}  {row['exposure_s']:.0f} s  "
-        f"{row['target']}   {len(sources):,} sources",
+        title="  ".join(filter(None, [*known, f"{len(sources):,} sources"])),
         stretch=arguments.stretch,
     )
     file = arguments.output or f"{row['rootname']}.png"

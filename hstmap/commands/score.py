@@ -84,9 +84,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     result = score(comparisons, parameters)
     first, truth = inputs.pairs[0]
     n_matched = sum(len(each.pairs.first) for each in comparisons)
+    unit = "pixels" if parameters.by == "pixel" else "arcsec"
     title = (
         f"{result.n_images:,} image{'s' * (result.n_images > 1)}, {n_matched:,} sources matched by "
-        f"{parameters.by} within {parameters.radius:g} {parameters.unit}; "
+        f"{parameters.by} within {parameters.radius:g} {unit}; "
         f"{first.sources.origin.get('mag', 'no magnitude')} against "
         f"{truth.origin.get('mag', 'no magnitude')}"
     )

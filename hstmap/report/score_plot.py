@@ -131,6 +131,7 @@ def _draw_pulls_by_snr(axes: Any, bins: tuple[ScoreBin, ...], label: str) -> Non
     _draw_bias(axes, x, bias, scatter)
     if measured:
         axes.set_xscale("log")
+        axes.set_ylim(-_PULL_RANGE, _PULL_RANGE)
     for value in (-1.0, 1.0):
         axes.axhline(value, color=_GREY, lw=0.6, ls=":")
     axes.set_xlabel(label)

@@ -45,6 +45,7 @@ __all__ = [
     "ScoreBin",
     "describe",
     "score",
+    "score_between",
     "wilson_interval",
 ]
 
@@ -280,6 +281,26 @@ def score(comparisons: Sequence[Comparison], parameters: MatchParameters) -> Sco
     )
 
 
+def score_between(
+    comparisons: Sequence[Comparison], low: float, high: float, quantity: str = "snr"
+) -> ScoreBin:
+    """Judge one range of signal to noise, or of magnitudes, that is not among the usual bins.
+
+    Parameters
+    ----------
+    comparisons : sequence of Comparison
+        One an image, at least one.
+    low, high : float
+        From and below.
+    quantity : {"snr", "mag"}
+
+    Returns
+    -------
+    ScoreBin
+    """
+    return _bin_between(_pool(comparisons, quantity), low, high)
+
+
 def _total(pooled: _Pooled, counted: BoolArray) -> ScoreBin:
     every = [np.ones(len(values), bool) for values in (pooled.reference_value, pooled.found_value)]
     return _bin(pooled, (-math.inf, math.inf), (*every, counted))
@@ -287,15 +308,17 @@ def _total(pooled: _Pooled, counted: BoolArray) -> ScoreBin:
 
 def _bins(pooled: _Pooled, edges: FloatArray) -> tuple[ScoreBin, ...]:
     """Cut into bins, without empty ones at the ends."""
-    made = []
-    for low, high in pairwise(edges):
-        inside = tuple(
-            (low <= values) & (values < high)
-            for values in (pooled.reference_value, pooled.found_value, pooled.pair_value)
-        )
-        made.append(_bin(pooled, (float(low), float(high)), inside))
+    made = [_bin_between(pooled, float(low), float(high)) for low, high in pairwise(edges)]
     filled = [i for i, each in enumerate(made) if each.n_reference or each.n_found]
     return tuple(made[filled[0] : filled[-1] + 1]) if filled else ()
+
+
+def _bin_between(pooled: _Pooled, low: float, high: float) -> ScoreBin:
+    inside = tuple(
+        (low <= values) & (values < high)
+        for values in (pooled.reference_value, pooled.found_value, pooled.pair_value)
+    )
+    return _bin(pooled, (low, high), inside)
 
 
 def _bin(pooled: _Pooled, edges: tuple[float, float], inside: tuple[BoolArray, ...]) -> ScoreBin:
