@@ -141,7 +141,7 @@ class RangedFile(io.RawIOBase):
 
     def _keep(self, start: int, content: Buffer) -> None:
         block = memoryview(content)
-        if len(block):
+        if block.nbytes:
             insort(self._starts, start)
             self._blocks[start] = block
 
