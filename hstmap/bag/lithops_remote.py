@@ -99,9 +99,9 @@ class RemoteMailbox:
         section = settings[executor.backend]
         self.n_slots = int(self._options.n_workers or section["max_workers"])
         self.poll_interval_s = float(settings["lithops"]["monitoring_interval"])
-        self.longest_call_s = float(
-            section.get("runtime_timeout") or settings["lithops"]["execution_timeout"]
-        )
+        limit_s = float(section.get("runtime_timeout") or settings["lithops"]["execution_timeout"])
+        # The worker ends a call itself when its time is over; who is silent then is not there.
+        self.longest_call_s = min(limit_s, self._options.timeout_s or limit_s)
         # How many calls are under way is the scheduler's to say: Lithops would count those that
         # never came back as running for ever.
         executor.invoker.max_workers = _UNLIMITED
