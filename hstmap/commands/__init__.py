@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from hstmap.commands import (
+    bill,
     deploy,
     doctor,
     export,
@@ -50,6 +51,7 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
         "manifest": manifest,
         "map": map_command,
         "reduce": reduce,
+        "bill": bill,
         "overlay": overlay,
         "export": export,
         "fetch": fetch,

@@ -1,0 +1,396 @@
+"""What a run cost: its ledger, its plan and what lies in its place become a bill.
+
+Runs on Lambda have REPORT lines. A run on this machine has none: its bill is *simulated*, as if
+each attempt had been a call of a function that took as long as it took here.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol
+
+from hstmap.aws.bill import Bill, Reconciled, reconcile
+from hstmap.aws.price_table import PriceTable
+from hstmap.aws.usage import Call, Purpose, Usage
+from hstmap.bag.ledger import LEDGER_PREFIX, read_attempts
+from hstmap.bag.task import Attempt
+from hstmap.errors import MissingObjectError, UsageError
+from hstmap.run_profile import Profile
+from hstmap.run_record import PLAN_KEY
+from hstmap.storage import Store
+from hstmap.summary import IMAGES_FILE, SOURCES_FILE
+
+__all__ = [
+    "BILL_KEY",
+    "LOG_NBYTES_A_CALL",
+    "LambdaShape",
+    "LedgerReports",
+    "Reports",
+    "RunBill",
+    "bill_from_record",
+    "bill_run",
+    "is_run_bill",
+    "purposes",
+]
+
+BILL_KEY: Final = "bill.json"
+#: START, END and REPORT lines and a line of the worker's own, of a cold start.
+LOG_NBYTES_A_CALL: Final = 650
+_RESULTS: Final = ("parts/", "catalogs/", LEDGER_PREFIX, SOURCES_FILE, IMAGES_FILE)
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class LambdaShape:
+    """The function that calls are, or are taken to be, made of.
+
+    Attributes
+    ----------
+    memory_mb : int
+    architecture : str
+        ``x86_64`` or ``arm64``.
+    """
+
+    memory_mb: int = 1769
+    architecture: str = "arm64"
+
+
+class Reports(Protocol):
+    """A source of a run's calls: what CloudWatch has of them, or what stands for it.
+
+    Attributes
+    ----------
+    simulated : bool
+        Whether the calls were never made on Lambda.
+    notes : tuple of str
+        What is taken for granted.
+    """
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the calls were never made on Lambda."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is taken for granted."""
+
+    def calls(self) -> Sequence[Call]:
+        """Give the calls, each once."""
+
+
+class LedgerReports:
+    """Calls of a run on this machine, as its ledger has them: simulated.
+
+    Parameters
+    ----------
+    attempts : sequence of Attempt
+        From the ledger.
+    memory_mb : int
+        Of the function that they are taken to be calls of.
+    init_s : float
+        What a first attempt of a process is taken to have spent in INIT, s.
+    """
+
+    simulated = True
+
+    def __init__(self, attempts: Sequence[Attempt], memory_mb: int, init_s: float) -> None:
+        self._attempts = attempts
+        self._memory_mb = memory_mb
+        self._init_ms = init_s * 1000
+        self.notes = (
+            f"each attempt as if it were a call of a function of {memory_mb} MB which took as "
+            "long as it took here; Lambda's processors are other ones",
+            f"INIT of {init_s:.2f} s, in place of its imports, for the first attempt of a process",
+            "an attempt that was cancelled is counted until then; on Lambda it would go on",
+        )
+
+    def calls(self) -> Sequence[Call]:
+        """Give the attempts that started, as calls."""
+        return tuple(
+            Call(
+                duration_ms=round(_duration_s(attempt) * 1000, 2),
+                memory_mb=self._memory_mb,
+                init_ms=self._init_ms if attempt.worker and attempt.worker.cold else 0.0,
+                purpose=purpose,
+            )
+            for attempt, purpose in zip(self._attempts, purposes(self._attempts), strict=True)
+            if attempt.started_s is not None
+        )
+
+
+def _duration_s(attempt: Attempt) -> float:
+    """Say how long an attempt was; of a first one without the imports, which INIT stands for."""
+    if attempt.worker and attempt.worker.cold and _has_report(attempt):
+        return float(attempt.value["elapsed_s"])
+    return attempt.ended_s - (attempt.started_s or attempt.ended_s)
+
+
+def _has_report(attempt: Attempt) -> bool:
+    """Tell whether the worker said what it did."""
+    value = attempt.value
+    return attempt.status == "ok" and isinstance(value, dict) and "requests" in value
+
+
+def purposes(attempts: Sequence[Attempt]) -> list[Purpose]:
+    """Say of attempts what they were for.
+
+    Parameters
+    ----------
+    attempts : sequence of Attempt
+        All of a run, from its ledger.
+
+    Returns
+    -------
+    list of Purpose
+    """
+    done = {item.task_key for item in attempts if item.status == "ok"}
+
+    def purpose(attempt: Attempt) -> Purpose:
+        if attempt.status == "ok":
+            return "work" if attempt.final else "twin"
+        if attempt.status == "cancelled":
+            return "twin"
+        return "retry" if attempt.task_key in done else "waste"
+
+    return [purpose(attempt) for attempt in attempts]
+
+
+@dataclass(frozen=True)
+class RunBill:
+    """The bill of a run, with what it was made from.
+
+    Attributes
+    ----------
+    run : str
+        URL of the run.
+    simulated : bool
+        Whether the run was not on Lambda.
+    shape : LambdaShape
+    usages : dict of str to Usage
+        ``planned``, ``worker`` and ``report``, what was used by who says so.
+    notes : tuple of str
+        What is taken for granted.
+    """
+
+    run: str
+    simulated: bool
+    shape: LambdaShape
+    usages: dict[Any, Usage]
+    notes: tuple[str, ...]
+
+    def under(self, prices: PriceTable) -> Reconciled:
+        """Make the bills under a table of prices.
+
+        Parameters
+        ----------
+        prices : PriceTable
+
+        Returns
+        -------
+        Reconciled
+        """
+        return reconcile(self.usages, prices, self.shape.architecture)
+
+    def as_json(self, prices: PriceTable) -> bytes:
+        """Write it, with the bills under a table of prices.
+
+        Parameters
+        ----------
+        prices : PriceTable
+
+        Returns
+        -------
+        bytes
+            JSON; `bill_from_record` reads all but the bills, which follow from the rest.
+        """
+        result = self.under(prices)
+        bills = {"planned": result.planned, "worker": result.worker, "report": result.report}
+        record = {
+            "format": _FORMAT,
+            "run": self.run,
+            "simulated": self.simulated,
+            "shape": asdict(self.shape),
+            "notes": list(self.notes),
+            "prices": asdict(prices) | {"lambda_gb_s_usd": dict(prices.lambda_gb_s_usd)},
+            "bills": {name: _summed(bill) for name, bill in bills.items() if bill is not None},
+            "n_unreported": result.n_unreported,
+            "unexplained_ms": result.unexplained_ms,
+            "usages": {name: usage.as_dict() for name, usage in self.usages.items()},
+        }
+        return (json.dumps(record, indent=1) + "\n").encode()
+
+
+def _summed(bill: Bill) -> dict[str, Any]:
+    return asdict(bill) | {"list_usd": bill.list_usd, "net_usd": bill.net_usd}
+
+
+def is_run_bill(out: str) -> bool:
+    """Tell a saved bill from a run's place, by its name.
+
+    Parameters
+    ----------
+    out : str
+
+    Returns
+    -------
+    bool
+    """
+    return out.endswith(".json")
+
+
+def bill_from_record(content: bytes) -> RunBill:
+    """Read a saved bill.
+
+    Parameters
+    ----------
+    content : bytes
+        From `RunBill.as_json`.
+
+    Returns
+    -------
+    RunBill
+
+    Raises
+    ------
+    UsageError
+        If it is something else.
+    """
+    try:
+        record = json.loads(content)
+        if record["format"] != _FORMAT:
+            raise UsageError(
+                f"this bill has format {record['format']!r}, expected {_FORMAT}: make it again "
+                "from its run with this version of hstmap"
+            )
+        return RunBill(
+            run=record["run"],
+            simulated=record["simulated"],
+            shape=LambdaShape(**record["shape"]),
+            usages={name: Usage.from_dict(usage) for name, usage in record["usages"].items()},
+            notes=tuple(record["notes"]),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"this is no bill of hstmap: {type(error).__name__} {error}") from error
+
+
+def bill_run(
+    store: Store, shape: LambdaShape, profile: Profile, reports: Reports | None = None
+) -> RunBill:
+    """Make the bill of a run.
+
+    Parameters
+    ----------
+    store : Store
+        The run's.
+    shape : LambdaShape
+    profile : Profile
+        What the plan's column expects of images, and how long a start takes.
+    reports : Reports, optional
+        Where the calls come from; by default the ledger.
+
+    Returns
+    -------
+    RunBill
+
+    Raises
+    ------
+    UsageError
+        If the run has no ledger.
+    """
+    attempts = list(read_attempts(store))
+    if not attempts:
+        raise UsageError(
+            f"{store.url} has no ledger with attempts that ended; "
+            "name the folder or prefix that was given to map as --out"
+        )
+    init_s = statistics.median(profile.init_s)
+    source = reports or LedgerReports(attempts, shape.memory_mb, init_s)
+    counted = _counted(attempts)
+    stored = sum(info.nbytes for info in store.list() if info.key.startswith(_RESULTS))
+    worker_calls = _worker_calls(attempts, shape.memory_mb, init_s)
+    usages = {
+        "worker": _with_calls(counted, worker_calls, stored),
+        "report": _with_calls(counted, source.calls(), stored),
+    }
+    planned = _planned(store, shape, profile)
+    return RunBill(
+        run=store.url,
+        simulated=source.simulated,
+        shape=shape,
+        usages=usages if planned is None else {"planned": planned, **usages},
+        notes=(
+            *source.notes,
+            f"logs of {LOG_NBYTES_A_CALL} bytes a call",
+            "requests are those that workers counted for batches that ended well: those of the "
+            "client (manifest, ledger, merging) and of failed attempts are not among them",
+        ),
+    )
+
+
+def _with_calls(counted: Mapping[str, int], calls: Sequence[Call], stored: int) -> Usage:
+    return Usage(
+        calls=tuple(calls),
+        n_get=counted["n_get"] + counted["n_head"],
+        n_put=counted["n_put"],
+        n_list=counted["n_list"],
+        log_nbytes=LOG_NBYTES_A_CALL * len(calls),
+        stored_nbytes=stored,
+    )
+
+
+def _details(attempts: Sequence[Attempt]) -> list[tuple[Attempt, Mapping[str, Any]]]:
+    """Find what workers said of batches, with the attempt."""
+    return [(item, item.value) for item in attempts if _has_report(item)]
+
+
+def _counted(attempts: Sequence[Attempt]) -> dict[str, int]:
+    """Add up the requests that workers made."""
+    names = ("n_get", "n_put", "n_list", "n_head")
+    details = _details(attempts)
+    return {name: sum(value["requests"][name] for _, value in details) for name in names}
+
+
+def _worker_calls(attempts: Sequence[Attempt], memory_mb: int, init_s: float) -> list[Call]:
+    """Make calls of what workers said that their batches took."""
+    return [
+        Call(
+            duration_ms=round(value["elapsed_s"] * 1000, 2),
+            memory_mb=memory_mb,
+            init_ms=init_s * 1000 if attempt.worker and attempt.worker.cold else 0.0,
+        )
+        for attempt, value in _details(attempts)
+    ]
+
+
+def _planned(store: Store, shape: LambdaShape, profile: Profile) -> Usage | None:
+    """Expect of the last plan what its images take by the profile."""
+    try:
+        plan = json.loads(store.get(PLAN_KEY))
+    except (MissingObjectError, ValueError):
+        return None
+    if not plan.get("n_todo"):
+        return None
+    n_images, n_batches = plan["n_todo"], plan["n_batches"]
+    n_catalogs = plan["n_put"] - n_batches
+    catalog_s = statistics.fmean(image.catalog_s for image in profile.images)
+    batch_s = (
+        (profile.mean_compute_s * n_images + catalog_s * n_catalogs) / n_batches
+        + statistics.fmean(profile.overhead_s)
+    )  # fmt: skip
+    stored = n_images * profile.part_nbytes_image + n_catalogs * profile.catalog_nbytes_image
+    n_cold = min(n_batches, plan.get("options", {}).get("n_workers") or n_batches)
+    init_ms = statistics.median(profile.init_s) * 1000
+    calls = [
+        Call(batch_s * 1000, shape.memory_mb, init_ms, n=n_cold),
+        Call(batch_s * 1000, shape.memory_mb, n=n_batches - n_cold),
+    ]
+    return Usage(
+        calls=tuple(call for call in calls if call.n),
+        n_get=round(n_images * profile.n_get_image),
+        n_put=plan["n_put"],
+        log_nbytes=LOG_NBYTES_A_CALL * n_batches,
+        stored_nbytes=round(stored),
+    )
