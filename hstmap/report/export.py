@@ -129,7 +129,8 @@ def choose_columns(known: Sequence[Column], names: str | None) -> tuple[Column, 
     chosen: dict[str, Column] = {}
     for name in (text.strip() for text in names.split(",")):
         if name not in by_name:
-            raise UsageError(f"there is no column {name!r}; there is {named_near(name, by_name)}")
+            near = named_near(name, [column.name for column in known])
+            raise UsageError(f"there is no column {name!r}; there is {near}")
         column = by_name[name]
         if column.name in chosen:
             raise UsageError(f"--columns has {column.name!r} twice; name it once")
