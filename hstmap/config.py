@@ -57,6 +57,11 @@ class Settings:
         """Lithops' compute backend."""
         return str(self.lithops.get("lithops", {}).get("backend", "localhost"))
 
+    @property
+    def is_local(self) -> bool:
+        """Whether tasks run on this machine, where its files are."""
+        return self.engine == "inprocess" or self.backend == "localhost"
+
     def lithops_config(self) -> dict[str, Any]:
         """Give Lithops its own settings, with the memory put in.
 

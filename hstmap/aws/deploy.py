@@ -32,6 +32,13 @@ OWN_TAG: Final = ("made-by", "hstmap")
 POLICY_NAME: Final = "hstmap-worker"
 PACKAGE_PREFIX: Final = "hstmap-packages/"
 _ROLE_WAIT_S: Final = 60.0
+#: A call that ends after its run, and a run that is killed, leave some small objects.
+_LEFTOVERS_EXPIRE: Final = {
+    "ID": "hstmap-leftovers",
+    "Filter": {"Prefix": "lithops.jobs/"},
+    "Status": "Enabled",
+    "Expiration": {"Days": 7},
+}
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,9 @@ def _bucket(session: AwsSession, settings: AwsSettings, dry_run: bool) -> Step:
             },
         )
         client.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": [_own_tag()]})
+        client.put_bucket_lifecycle_configuration(
+            Bucket=bucket, LifecycleConfiguration={"Rules": [_LEFTOVERS_EXPIRE]}
+        )
     return Step("bucket", "made", bucket)
 
 

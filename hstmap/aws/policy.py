@@ -122,6 +122,7 @@ def deployer_policy(settings: AwsSettings) -> dict[str, Any]:
                 "s3:GetBucketTagging",
                 "s3:PutBucketPublicAccessBlock",
                 "s3:PutBucketTagging",
+                "s3:PutLifecycleConfiguration",
             ],
             _arns([settings.bucket]),
         ),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HELP = "start a loopback AWS, or a demonstration on it"
 
+# The bucket of images is named so that workers may read it.
 _CONFIG = """\
 hstmap:
   timeout_s: 120
@@ -31,6 +32,7 @@ aws_lambda:
   runtime_memory: 1769
   runtime_timeout: 180
   max_workers: {n_workers}
+  buckets: [{bucket}-images]
 """
 
 
@@ -72,20 +74,23 @@ def _demonstrate(aws: LocalAws, arguments: argparse.Namespace, console: Console)
     out.mkdir(parents=True, exist_ok=True)
     config = out / "lithops_config.yaml"
     n_workers = min(aws.options.concurrency, len(os.sched_getaffinity(0)))
-    config.write_text(_CONFIG.format(region=aws.options.region, n_workers=n_workers))
     bucket = default_bucket(aws.options.account_id, aws.options.region)
+    settings = {"region": aws.options.region, "n_workers": n_workers, "bucket": bucket}
+    config.write_text(_CONFIG.format(**settings))
     run_url, target = f"s3://{bucket}/demo", ["--config", str(config)]
+    sources = _uploaded(aws, bucket, arguments.sources)
     scripts: list[tuple[list[str], set[int]]] = [
         (["doctor", *target], {0, 1}),  # nothing is deployed yet, and it says so
         (["deploy", *target], {0}),
         (["doctor", *target], {0}),
-        (["map", *arguments.sources, "--out", run_url, "--no-reduce", *target], {0, 1}),
+        (["map", *sources, "--out", run_url, "--no-reduce", *target], {0, 1}),
         (["reduce", run_url], {0, 1}),
+        (["undeploy", *target], {0}),
     ]
     # The client's own, but none that leads to another AWS.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment = inherited | aws.environment
-    for words, allowed in [*scripts, (["undeploy", *target], {0})]:
+    for words, allowed in scripts:
         console.say(f"\n$ hstmap {' '.join(words)}")
         command = [sys.executable, "-m", "hstmap", *words]
         status = subprocess.run(command, env=environment, check=False).returncode
@@ -99,6 +104,20 @@ def _demonstrate(aws: LocalAws, arguments: argparse.Namespace, console: Console)
     console.say(f"\nbilled    {billed_ms / 1000:.1f} s in {len(aws.invocation_log)} invocations")
     console.say(f"results   {out / 'sources.parquet'}")
     return 0
+
+
+def _uploaded(aws: LocalAws, bucket: str, sources: list[str]) -> list[str]:
+    """Put local files where Lambda can read them, in a bucket of their own."""
+    local = [Path(source) for source in sources if "://" not in source]
+    if not local:
+        return sources
+    client, images = aws.client("s3"), f"{bucket}-images"
+    client.create_bucket(Bucket=images)
+    for source in local:
+        files = source.rglob("*.fits*") if source.is_dir() else [source]
+        for file in files:
+            client.upload_file(str(file), images, file.name)
+    return [source for source in sources if "://" in source] + [f"s3://{images}"]
 
 
 def _keep(aws: LocalAws, bucket: str, out: Path) -> None:

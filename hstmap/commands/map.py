@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -98,7 +99,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     )
     parameters = _parameters(arguments)
     options = _options(arguments, settings)
+    if not settings.is_local:
+        _check_workers_reach([arguments.out], "--out")
     manifest = _manifest(arguments, console)
+    if not settings.is_local:
+        _check_workers_reach(manifest.urls, "SOURCE")
     plan = plan_run(manifest, arguments.out, parameters, options)
     for line in _plan_lines(plan):
         console.say(line)
@@ -107,6 +112,17 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     started = time.perf_counter()
     result = _map(plan, manifest, (settings, options), arguments, console)
     return _report(plan, result, time.perf_counter() - started, arguments, console)
+
+
+def _check_workers_reach(urls: Iterable[str], what: str) -> None:
+    """Refuse places of this machine for workers elsewhere."""
+    from hstmap.errors import UsageError
+
+    if local := next((url for url in urls if "://" not in url), None):
+        raise UsageError(
+            f"{what} is {local}, which workers on another machine cannot reach: give a place in a "
+            "bucket, s3://BUCKET/PREFIX (aws s3 cp brings images there)"
+        )
 
 
 def _parameters(arguments: argparse.Namespace) -> RunParameters:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 LAMBDA_TRUST = json.dumps(
     {
@@ -255,3 +259,101 @@ def check_string(shape: Any, value: Any, path: str) -> None:
     pattern = shape.metadata.get("pattern", ".*")
     if r"\p" not in pattern:  # Java's classes of characters, which re does not know
         assert re.fullmatch(pattern, value, re.DOTALL), f"{path}: {value}"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A loopback AWS of two workers with the function deployed as users do it."""
+
+    aws: Any
+    session: Any
+    settings: Any
+    package: Path
+
+    @property
+    def lithops_config(self) -> dict[str, Any]:
+        """Lithops' sections that lead there."""
+        return {
+            "lithops": {
+                "backend": "aws_lambda",
+                "storage": "aws_s3",
+                "monitoring_interval": 0.1,
+            },
+            "aws": {"region": self.settings.region},
+            "aws_lambda": {
+                "runtime": self.settings.function,
+                "runtime_memory": self.settings.memory_mb,
+                "runtime_timeout": self.settings.timeout_s,
+                "max_workers": self.settings.max_workers,
+            },
+            "aws_s3": {"storage_bucket": self.settings.bucket},
+        }
+
+    def write_config(self, folder: Path) -> Path:
+        """Write it as a file."""
+        file = folder / "aws.yaml"
+        file.write_text(yaml.safe_dump(self.lithops_config | {"hstmap": {"timeout_s": 60}}))
+        return file
+
+    def runs(self) -> list[Any]:
+        """The invocations of the function so far, the deployment's own left out."""
+        return [record for record in self.aws.invocation_log[1:] if record.function == "hstmap"]
+
+
+@pytest.fixture(scope="session")
+def worker_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The worker's package of what is installed here, zipped, beside its folder."""
+    from hstmap.aws.package import build_installed
+
+    return build_installed(tmp_path_factory.mktemp("worker"))
+
+
+@pytest.fixture(scope="session")
+def aws_of_deployment() -> Iterator[Any]:
+    """The loopback AWS that `deployment` is on."""
+    for module in ("aiohttp", "awslambdaric", "moto"):
+        pytest.importorskip(module, reason=f"{module} of hstmap[local-aws] is not installed")
+    from hstmap.aws.local import LocalAws, LocalAwsOptions
+
+    # These functions wait for each other and for storage more than they compute.
+    with LocalAws(LocalAwsOptions(retry_delays_s=(0.02, 0.03), n_cores=4.0)) as aws:
+        yield aws
+
+
+@pytest.fixture(scope="session")
+def first_deployment(
+    aws_of_deployment: Any, worker_package: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Deployment:
+    """The deployment, made once."""
+    from hstmap.aws.deploy import deploy
+    from hstmap.aws.session import AwsSession
+    from hstmap.aws.settings import aws_settings
+
+    with pytest.MonkeyPatch.context() as patch:
+        enter_aws(patch, aws_of_deployment)
+        session = AwsSession("us-east-1")
+        section = {"runtime_timeout": 60, "runtime_memory": 1769, "max_workers": 3}
+        config = {"aws": {"region": "us-east-1"}, "aws_lambda": section}
+        settings = aws_settings(config, session.account_id())
+        steps = list(deploy(session, settings, worker_package))
+    assert [step.action for step in steps] == ["made"] * 5 + ["changed", "checked"]
+    return Deployment(aws_of_deployment, session, settings, worker_package)
+
+
+def enter_aws(patch: pytest.MonkeyPatch, aws: Any) -> None:
+    """Lead this process's own clients to a loopback AWS."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        patch.delenv(name)
+    for name, value in aws.environment.items():
+        patch.setenv(name, value)
+
+
+@pytest.fixture
+def deployment(
+    first_deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Deployment]:
+    """The deployment, with this process led to it, and without faults afterwards."""
+    enter_aws(monkeypatch, first_deployment.aws)
+    yield first_deployment
+    first_deployment.aws.faults.clear()
+    first_deployment.aws.wait_until_idle()
