@@ -98,7 +98,7 @@ class Profile:
     def as_json(self) -> str:
         """Write it as JSON; `load_profile` reads it."""
         record = asdict(self) | {"images": [list(asdict(image).values()) for image in self.images]}
-        return json.dumps(record, indent=1) + "\n"
+        return json.dumps(record) + "\n"
 
 
 def load_profile(name: str = DEFAULT_PROFILE) -> Profile:

@@ -1,0 +1,120 @@
+"""What a simulated run is made of, and what is taken for granted in it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final
+
+from hstmap.errors import UsageError
+
+__all__ = ["EXPECTED", "HIGH", "LOW", "VCPU_MB", "Assumptions", "RunShape"]
+
+#: Memory that comes with a whole vCPU, MB.
+#: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
+VCPU_MB: Final = 1769
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What was not measured.
+
+    Attributes
+    ----------
+    ramp_environments, ramp_s : int, float
+        A function gets so many more environments every so often (AWS: 1,000 every 10 s).
+    calls_a_second : float
+        Calls that the client sends (assumed).
+    first_byte_s : float
+        Time to the first byte of a GET, and of a PUT to its answer, s (assumed).
+    bandwidth_nbytes_s : float
+        Of a worker (assumed: 600 Mbit/s).
+    get_rate, put_rate : float
+        Requests a second before S3 throttles (AWS: 5,500 and 3,500 a partitioned prefix; one
+        prefix assumed). What is throttled waits its turn.
+    cpu_ratio : float
+        Time that a vCPU of Lambda takes over that of the profile's machine (assumed).
+    init_ratio : float
+        INIT over the profile's starts, for what an environment takes besides (assumed).
+    straggler_share, straggler_slowdown : float
+        Attempts that are slowed, and how much (assumed).
+    failure_share : float
+        Attempts that fail at a random point (assumed).
+    retries : int
+        Further attempts of a task.
+    twin_fraction, twin_slowdown : float
+        A slow attempt's task gets a second one after so many typical durations, once three
+        quarters of the tasks are done; at most this fraction of the tasks does.
+    fan_in : int
+        Parts that a call of the reduce merges.
+    """
+
+    ramp_environments: int = 1000
+    ramp_s: float = 10.0
+    calls_a_second: float = 500.0
+    first_byte_s: float = 0.03
+    bandwidth_nbytes_s: float = 75e6
+    get_rate: float = 5500.0
+    put_rate: float = 3500.0
+    cpu_ratio: float = 1.0
+    init_ratio: float = 3.0
+    straggler_share: float = 0.01
+    straggler_slowdown: float = 3.0
+    failure_share: float = 0.002
+    retries: int = 2
+    twin_fraction: float = 0.05
+    twin_slowdown: float = 3.0
+    fan_in: int = 16
+
+
+@dataclass(frozen=True)
+class RunShape:
+    """What is to be run on what.
+
+    Attributes
+    ----------
+    n_images : int
+    n_workers : int
+        Calls at a time: the quota.
+    batch_size : int, optional
+        Images a call; by default so many that a worker gets four calls, 100 at most.
+    memory_mb : int
+    catalogs : bool
+        Whether each image gets a FITS catalogue of its own.
+    """
+
+    n_images: int
+    n_workers: int = 1000
+    batch_size: int | None = None
+    memory_mb: int = VCPU_MB
+    catalogs: bool = True
+
+    def __post_init__(self) -> None:
+        if min(self.n_images, self.n_workers, self.images_a_call) < 1:
+            raise UsageError(
+                f"{self.n_images} images, {self.n_workers} workers and {self.images_a_call} "
+                "images a call; give 1 or more of each"
+            )
+
+    @property
+    def images_a_call(self) -> int:
+        """Images a call."""
+        if self.batch_size is not None:
+            return self.batch_size
+        return max(1, min(100, math.ceil(self.n_images / (4 * max(1, self.n_workers)))))
+
+
+EXPECTED: Final = Assumptions()
+#: Nothing goes wrong, and Lambda starts and computes as fast as the profile's machine.
+LOW: Final = replace(
+    EXPECTED, init_ratio=1.0, calls_a_second=1000.0, straggler_share=0.0, failure_share=0.0
+)
+#: Half as fast a vCPU, slow starts, three times as many stragglers, and many failures.
+HIGH: Final = replace(
+    EXPECTED,
+    cpu_ratio=2.0,
+    init_ratio=6.0,
+    calls_a_second=250.0,
+    straggler_share=0.03,
+    failure_share=0.02,
+)

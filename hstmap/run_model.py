@@ -1,0 +1,320 @@
+"""A run on Lambda, simulated event by event: how long it would take and what it would use.
+
+What images take is drawn from a measured `~hstmap.run_profile.Profile`; what was not measured is
+in `~hstmap.run_assumptions.Assumptions`, with where it comes from. Nothing here ran on Lambda.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Final
+
+import numpy as np
+
+from hstmap.aws.usage import Call, Purpose, Usage
+from hstmap.run_assumptions import VCPU_MB, Assumptions, RunShape
+from hstmap.run_profile import Profile
+
+__all__ = ["ModelResult", "simulate_run"]
+
+_N_AHEAD: Final = 2  # as hstmap.worker fetches ahead
+_LOG_NBYTES: Final = 650
+_IMAGE_ROW_NBYTES: Final = 2000  # as JSON in a part; a table of them is smaller
+#: Of the engine, for each call: who starts and how it ended; the function, and the client's look.
+_N_PUT_CALL: Final = 2
+_N_GET_CALL: Final = 2
+_LISTED_A_PAGE: Final = 1000
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """How a simulated run went.
+
+    Attributes
+    ----------
+    map_s, reduce_s : float
+        Until the last image was done; and the levels of the reduce after it, s.
+    n_times_done : tuple of int
+        How often each image's result was kept: 1, or 0 where its task failed for good.
+    n_cold, n_throttled, n_levels : int
+        Cold starts; GETs that waited for S3; levels of the reduce.
+    usage : Usage
+    """
+
+    map_s: float
+    reduce_s: float
+    n_times_done: tuple[int, ...]
+    n_cold: int
+    n_throttled: int
+    n_levels: int
+    usage: Usage
+
+    @property
+    def total_s(self) -> float:
+        """Map and reduce, s."""
+        return self.map_s + self.reduce_s
+
+
+@dataclass(eq=False)
+class _Attempt:
+    """One call while it runs."""
+
+    task: int
+    environment: int
+    started_s: float
+    init_s: float
+    slowdown: float
+    fails_at: int | None
+    link_free_s: float = 0.0
+    fetched_s: list[float] = field(default_factory=list)
+    done_s: list[float] = field(default_factory=list)
+    ended_s: float | None = None
+
+
+def simulate_run(
+    shape: RunShape, profile: Profile, assumptions: Assumptions | None = None, seed: int = 0
+) -> ModelResult:
+    """Simulate a run.
+
+    Parameters
+    ----------
+    shape : RunShape
+    profile : Profile
+        What images take is drawn from it, with replacement.
+    assumptions : Assumptions, optional
+    seed : int
+
+    Returns
+    -------
+    ModelResult
+    """
+    return _Simulation(shape, profile, assumptions or Assumptions(), seed).run()
+
+
+class _Simulation:
+    """The state of a run, and its events in the order of time."""
+
+    def __init__(
+        self, shape: RunShape, profile: Profile, assumptions: Assumptions, seed: int
+    ) -> None:
+        self.shape, self.profile, self.assume = shape, profile, assumptions
+        self.random = np.random.default_rng(seed)
+        drawn = self.random.integers(0, len(profile.images), shape.n_images)
+        share = min(1.0, shape.memory_mb / VCPU_MB)
+        compute = [
+            (item.compute_s + (item.catalog_s if shape.catalogs else 0.0))
+            * assumptions.cpu_ratio / share
+            for item in profile.images
+        ]  # fmt: skip
+        self.compute_s: list[float] = np.array(compute)[drawn].tolist()
+        transfer = [item.nbytes_read / assumptions.bandwidth_nbytes_s for item in profile.images]
+        self.transfer_s: list[float] = np.array(transfer)[drawn].tolist()
+        self.cpu_share = share
+        starts = range(0, shape.n_images, shape.images_a_call)
+        self.tasks = [range(i, min(i + shape.images_a_call, shape.n_images)) for i in starts]
+        self.queue = deque(range(len(self.tasks)))
+        self.n_attempts = [0] * len(self.tasks)
+        self.task_done = [False] * len(self.tasks)
+        self.n_times_done = [0] * shape.n_images
+        self.events: list[tuple[float, int, Any, Any]] = []
+        self.order = count()
+        self.warm: set[int] = set()
+        self.idle: list[int] = []
+        self.next_call_s = self.next_get_s = self.next_put_s = self.map_s = 0.0
+        self.n_throttled = self.n_gets = self.n_puts = self.n_left = 0
+        self.durations: list[float] = []
+        self.calls: list[Call] = []
+        self.running: set[_Attempt] = set()
+        self.twins_left = math.ceil(assumptions.twin_fraction * len(self.tasks))
+        self.patience_s: float | None = None
+
+    def at(self, time_s: float, what: Any, subject: Any) -> None:
+        """Let something happen later."""
+        heapq.heappush(self.events, (time_s, next(self.order), what, subject))
+
+    def run(self) -> ModelResult:
+        """Let everything happen."""
+        self.n_left = len(self.tasks)
+        for environment in range(min(self.shape.n_workers, len(self.tasks))):
+            ready_s = environment // self.assume.ramp_environments * self.assume.ramp_s
+            self.at(ready_s, self.free, environment)
+        # An attempt that another one overtook goes on to its end and is paid for.
+        while self.events:
+            time_s, _, what, subject = heapq.heappop(self.events)
+            what(time_s, subject)
+        n_cold = len(self.warm)
+        reduce_s, n_levels = self.reduce()
+        return ModelResult(
+            self.map_s, reduce_s, tuple(self.n_times_done), n_cold, self.n_throttled, n_levels,
+            self.usage(),
+        )  # fmt: skip
+
+    def free(self, now_s: float, environment: int) -> None:
+        """Give an environment its next call."""
+        while self.queue and self.task_done[self.queue[0]]:
+            self.queue.popleft()
+        if self.queue:
+            self.start(now_s, environment, self.queue.popleft())
+            return
+        self.idle.append(environment)
+        n_done = len(self.tasks) - self.n_left
+        if self.patience_s is None and self.durations and n_done >= 0.75 * len(self.tasks):
+            typical_s = float(np.quantile(self.durations, 0.75))
+            self.patience_s = self.assume.twin_slowdown * typical_s
+            for attempt in sorted(self.running, key=lambda item: item.environment):
+                self.watch(attempt)
+
+    def start(self, now_s: float, environment: int, task: int) -> None:
+        """Send a call."""
+        sent_s = max(now_s, self.next_call_s)
+        self.next_call_s = sent_s + 1 / self.assume.calls_a_second
+        init_s = 0.0
+        if environment not in self.warm:
+            self.warm.add(environment)
+            init_s = float(self.random.choice(self.profile.init_s)) * self.assume.init_ratio
+        is_slow = self.random.random() < self.assume.straggler_share
+        does_fail = self.random.random() < self.assume.failure_share
+        n_images = len(self.tasks[task])
+        attempt = _Attempt(
+            task, environment, sent_s + init_s, init_s,
+            self.assume.straggler_slowdown if is_slow else 1.0,
+            int(self.random.integers(0, n_images)) if does_fail else None,
+        )  # fmt: skip
+        self.n_attempts[task] += 1
+        self.running.add(attempt)
+        attempt.link_free_s = attempt.started_s
+        self.at(attempt.started_s, self.fetch, attempt)
+        self.watch(attempt)
+
+    def fetch(self, now_s: float, attempt: _Attempt) -> None:
+        """Fetch an image, and foresee when it is measured and when the next GET goes out."""
+        images, i = self.tasks[attempt.task], len(attempt.done_s)
+        admitted_s = max(now_s, self.next_get_s)
+        self.n_throttled += admitted_s > now_s
+        self.next_get_s = admitted_s + self.profile.n_get_image / self.assume.get_rate
+        self.n_gets += 1
+        first_s = max(admitted_s + self.assume.first_byte_s, attempt.link_free_s)
+        fetched_s = first_s + self.transfer_s[images[i]] * attempt.slowdown
+        attempt.link_free_s = fetched_s
+        before_s = attempt.done_s[-1] if attempt.done_s else attempt.started_s
+        done_s = max(before_s, fetched_s) + self.compute_s[images[i]] * attempt.slowdown
+        attempt.fetched_s.append(fetched_s)
+        attempt.done_s.append(done_s)
+        if attempt.fails_at == i:
+            self.at(done_s, self.fail, attempt)
+        elif i + 1 == len(images):
+            self.at(done_s, self.write, attempt)
+        else:
+            # The worker asks for the next image when it has done the third last, and fetches two
+            # at a time.
+            next_s = attempt.started_s if i < _N_AHEAD else attempt.done_s[i - _N_AHEAD]
+            if i + 1 >= _N_AHEAD:
+                next_s = max(next_s, attempt.fetched_s[i + 1 - _N_AHEAD])
+            self.at(next_s, self.fetch, attempt)
+
+    def write(self, now_s: float, attempt: _Attempt) -> None:
+        """Write the part; catalogues went out meanwhile, as fast as S3 took them."""
+        n_images = len(self.tasks[attempt.task])
+        n_puts = 1 + (n_images if self.shape.catalogs else 0)
+        self.n_puts += n_puts
+        self.next_put_s = max(self.next_put_s, attempt.started_s) + n_puts / self.assume.put_rate
+        nbytes = n_images * self.profile.part_nbytes_image
+        put_s = self.assume.first_byte_s + nbytes / self.assume.bandwidth_nbytes_s
+        self.at(max(now_s + put_s, self.next_put_s), self.end, attempt)
+
+    def end(self, now_s: float, attempt: _Attempt) -> None:
+        """Keep the result, unless another attempt was faster."""
+        is_first = not self.task_done[attempt.task]
+        self.finish(now_s, attempt, "work" if is_first else "twin")
+        if is_first:
+            self.task_done[attempt.task] = True
+            self.n_left -= 1
+            self.map_s = now_s
+            for image in self.tasks[attempt.task]:
+                self.n_times_done[image] += 1
+        self.free(now_s, attempt.environment)
+
+    def fail(self, now_s: float, attempt: _Attempt) -> None:
+        """Try again, or give up."""
+        gives_up = self.n_attempts[attempt.task] > self.assume.retries
+        purpose: Purpose = "waste" if gives_up else "retry"
+        if self.task_done[attempt.task]:
+            purpose = "twin"
+        elif gives_up and not any(item.task == attempt.task for item in self.running - {attempt}):
+            self.n_left -= 1
+            self.map_s = max(self.map_s, now_s)
+        elif not gives_up:
+            self.queue.append(attempt.task)
+        self.finish(now_s, attempt, purpose)
+        self.free(now_s, attempt.environment)
+        while self.idle and self.queue:
+            self.free(now_s, self.idle.pop(0))
+
+    def finish(self, now_s: float, attempt: _Attempt, purpose: Purpose) -> None:
+        """Write an attempt into the bill."""
+        self.running.discard(attempt)
+        attempt.ended_s = now_s
+        duration_s = now_s - attempt.started_s
+        if purpose == "work":
+            self.durations.append(duration_s)
+        init_ms = attempt.init_s * 1000
+        self.calls.append(Call(duration_s * 1000, self.shape.memory_mb, init_ms, purpose))
+
+    def watch(self, attempt: _Attempt) -> None:
+        """Look at an attempt again when it has run too long, once it is known what that is."""
+        if self.patience_s is not None:
+            self.at(attempt.started_s + self.patience_s, self.look, attempt)
+
+    def look(self, now_s: float, attempt: _Attempt) -> None:
+        """Give a slow attempt a twin."""
+        is_over = attempt.ended_s is not None or self.task_done[attempt.task]
+        if not is_over and self.idle and self.twins_left:
+            self.twins_left -= 1
+            self.start(now_s, self.idle.pop(0), attempt.task)
+
+    def reduce(self) -> tuple[float, int]:
+        """Merge parts in levels: sources in the first, rows of images only in those above."""
+        level = [sum(self.n_times_done[i] for i in task) for task in self.tasks]
+        total_s, n_levels, nbytes_image = 0.0, 0, self.profile.part_nbytes_image
+        image_s = self.profile.reduce_s_image * self.assume.cpu_ratio / self.cpu_share
+        while len(level) > 1:
+            fan = self.assume.fan_in
+            groups: Sequence[Sequence[int]] = [
+                level[i : i + fan] for i in range(0, len(level), fan)
+            ]
+            durations = [
+                self.assume.first_byte_s * (len(group) + 1)
+                + sum(group) * (2 * nbytes_image / self.assume.bandwidth_nbytes_s + image_s)
+                for group in groups
+            ]
+            # More calls than workers take turns; the environments of the map are warm.
+            n_turns = math.ceil(len(groups) / self.shape.n_workers)
+            total_s += n_turns * max(durations) + len(groups) / self.assume.calls_a_second
+            self.calls += [Call(value * 1000, self.shape.memory_mb) for value in durations]
+            self.n_gets += len(level)
+            self.n_puts += len(groups)
+            level = [sum(group) for group in groups]
+            nbytes_image, image_s = _IMAGE_ROW_NBYTES, 0.0
+            n_levels += 1
+        return total_s, n_levels
+
+    def usage(self) -> Usage:
+        """Add up what was used."""
+        n_calls, n_images = len(self.calls), sum(self.n_times_done)
+        stored = n_images * 2 * self.profile.part_nbytes_image  # in parts and in the summary
+        if self.shape.catalogs:
+            stored += n_images * self.profile.catalog_nbytes_image
+        return Usage(
+            calls=tuple(self.calls),
+            n_get=round(self.n_gets * self.profile.n_get_image) + _N_GET_CALL * n_calls,
+            n_put=self.n_puts + _N_PUT_CALL * n_calls,
+            # The client lists once a second what has ended.
+            n_list=math.ceil(self.map_s + 1) * math.ceil(2 * n_calls / _LISTED_A_PAGE),
+            log_nbytes=_LOG_NBYTES * n_calls,
+            stored_nbytes=round(stored),
+        )

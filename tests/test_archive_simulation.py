@@ -1,0 +1,204 @@
+"""The simulation of runs: laws that hold whatever is drawn, and cases that can be computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks import archive
+from hstmap.aws.bill import LINES, price
+from hstmap.aws.price_table import load_prices
+from hstmap.errors import UsageError
+from hstmap.estimate import estimate_run
+from hstmap.run_assumptions import EXPECTED, VCPU_MB, Assumptions, RunShape
+from hstmap.run_model import simulate_run
+from hstmap.run_profile import ImageSample, Profile, load_profile
+
+NOW = load_prices()
+MEASURED = load_profile()
+COMPUTE_S, NBYTES, PART_NBYTES = 0.5, 7_500_000, 750_000
+EVEN = Profile(
+    name="even", origin="a test", machine="", date="",
+    images=(ImageSample(COMPUTE_S, 0.25, NBYTES),),
+    n_get_image=1.0, overhead_s=(0.0,), init_s=(1.0,),
+    part_nbytes_image=PART_NBYTES, catalog_nbytes_image=0.0, reduce_s_image=0.0,
+)  # fmt: skip
+#: Nothing is random, nothing waits for anything but its own worker.
+QUIET = Assumptions(
+    calls_a_second=1e9, first_byte_s=0.1, bandwidth_nbytes_s=75e6, get_rate=1e9, put_rate=1e9,
+    cpu_ratio=1.0, init_ratio=2.0, straggler_share=0.0, failure_share=0.0, twin_fraction=0.0,
+)  # fmt: skip
+
+
+shapes = st.builds(
+    RunShape,
+    n_images=st.integers(1, 300),
+    n_workers=st.integers(1, 40),
+    batch_size=st.integers(1, 30),
+    catalogs=st.booleans(),
+)
+
+
+@given(
+    shape=shapes,
+    failure_share=st.floats(0, 0.9),
+    straggler_share=st.floats(0, 0.5),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_image_is_done_once_or_its_task_failed(shape, failure_share, straggler_share, seed):
+    assumptions = dataclasses.replace(
+        EXPECTED,
+        failure_share=failure_share, straggler_share=straggler_share, straggler_slowdown=20.0,
+        twin_fraction=0.5,
+    )  # fmt: skip
+    n_images, batch_size = shape.n_images, shape.images_a_call
+    result = simulate_run(shape, MEASURED, assumptions, seed)
+    assert len(result.n_times_done) == n_images
+    assert set(result.n_times_done) <= {0, 1}
+    purposes = [call.purpose for call in result.usage.calls]
+    batches = [result.n_times_done[i : i + batch_size] for i in range(0, n_images, batch_size)]
+    assert all(len(set(batch)) == 1 for batch in batches)
+    n_done = sum(batch[0] for batch in batches)
+    assert purposes.count("work") >= n_done  # calls of the reduce are work, too
+    if n_done < len(batches):
+        assert purposes.count("waste") >= 1
+    if failure_share == 0:
+        assert set(result.n_times_done) == {1}
+    assert result.n_cold <= min(shape.n_workers, len(batches))
+    assert result.usage.n_get >= sum(result.n_times_done)
+    assert all(call.duration_ms > 0 for call in result.usage.calls)
+
+
+@given(
+    n_rounds=st.integers(1, 4),
+    n_workers=st.integers(1, 20),
+    batch_size=st.integers(1, 12),
+    memory_mb=st.sampled_from([VCPU_MB // 2, VCPU_MB, 3008]),
+)
+@settings(max_examples=30, deadline=None)
+def test_without_noise_a_run_takes_what_arithmetic_says(n_rounds, n_workers, batch_size, memory_mb):
+    """INIT once; then, a call: the first image's fetch, all images, and the part."""
+    shape = RunShape(n_rounds * n_workers * batch_size, n_workers, batch_size, memory_mb, False)
+    result = simulate_run(shape, EVEN, QUIET)
+    image_s = COMPUTE_S / min(1.0, memory_mb / VCPU_MB)
+    fetch_s = 0.1 + NBYTES / 75e6
+    call_s = fetch_s + batch_size * image_s + 0.1 + batch_size * PART_NBYTES / 75e6
+    assert result.map_s == pytest.approx(2.0 + n_rounds * call_s, abs=1e-4)
+    work = result.usage.calls[: n_rounds * n_workers]
+    assert [call.duration_ms for call in work] == pytest.approx([call_s * 1000] * len(work))
+    assert sum(call.init_ms for call in work) == pytest.approx(2000 * n_workers)
+    assert {call.purpose for call in work} == {"work"}
+
+
+def test_a_worker_that_computes_fast_waits_for_its_link():
+    fast = dataclasses.replace(EVEN, images=(ImageSample(1e-6, 0.0, NBYTES),))
+    shape = RunShape(100, 1, 100, catalogs=False)
+    result = simulate_run(shape, fast, dataclasses.replace(QUIET, first_byte_s=0.0))
+    assert result.map_s == pytest.approx(2 + 100 * NBYTES / 75e6 + 1.0, rel=1e-3)
+
+
+def test_the_rates_of_s3_bound_the_time():
+    shape = RunShape(2000, 500, 1)
+    slow = dataclasses.replace(QUIET, get_rate=100.0)
+    reads = simulate_run(shape, EVEN, slow)
+    assert reads.map_s >= 2000 / 100
+    assert reads.n_throttled > 1000
+    writes = simulate_run(shape, EVEN, dataclasses.replace(QUIET, put_rate=100.0))
+    assert writes.map_s >= 2 * 2000 / 100  # a part and a catalogue of each image
+    assert simulate_run(shape, EVEN, QUIET).n_throttled <= 2000
+
+
+def test_environments_come_as_lambda_lets_them():
+    shape = RunShape(3000, 3000, 1, catalogs=False)
+    result = simulate_run(shape, EVEN, dataclasses.replace(QUIET, ramp_environments=10))
+    assert result.n_cold < 100
+    at_once = simulate_run(shape, EVEN, QUIET)
+    assert at_once.n_cold == 1000  # the next ones would come after 10 s
+    assert at_once.map_s < result.map_s
+
+
+@pytest.mark.parametrize("catalogs", [False, True])
+def test_more_workers_are_never_slower_in_expectation(catalogs):
+    times = [
+        statistics.fmean(
+            simulate_run(RunShape(4000, n, 10, catalogs=catalogs), MEASURED, seed=seed).map_s
+            for seed in range(6)
+        )
+        for n in (5, 20, 80, 320)
+    ]
+    assert all(more <= less * 1.02 for less, more in pairwise(times))
+    assert times[-1] < times[0] / 10
+
+
+def test_twins_save_time_and_are_paid_for():
+    slow = dataclasses.replace(
+        EXPECTED, straggler_share=0.05, straggler_slowdown=30.0, failure_share=0.0
+    )
+    without = dataclasses.replace(slow, twin_fraction=0.0)
+    shape = RunShape(4000, 100, 10)
+    results = [simulate_run(shape, MEASURED, slow, seed) for seed in range(4)]
+    alone = [simulate_run(shape, MEASURED, without, seed) for seed in range(4)]
+    assert statistics.fmean(r.map_s for r in results) < statistics.fmean(r.map_s for r in alone)
+    bill = price(results[0].usage, NOW, "arm64")
+    assert bill.compute_usd["twin"] > 0
+    assert all("twin" not in {call.purpose for call in item.usage.calls} for item in alone)
+
+
+def test_a_reduce_is_levels_that_end_in_one():
+    shape = RunShape(1000, 100, 1, catalogs=False)
+    result = simulate_run(shape, EVEN, dataclasses.replace(QUIET, fan_in=10))
+    assert result.n_levels == 3
+    assert result.usage.n_calls == 1000 + 100 + 10 + 1
+    assert simulate_run(RunShape(5, 1, 5), EVEN, QUIET).n_levels == 0
+
+
+def test_the_same_seed_gives_the_same_run():
+    shape = RunShape(500, 50)
+    one, again, other = (simulate_run(shape, MEASURED, seed=seed) for seed in (7, 7, 8))
+    assert one == again
+    assert one != other
+
+
+def test_a_run_of_nothing_is_refused():
+    with pytest.raises(UsageError, match="1 or more"):
+        RunShape(0)
+    with pytest.raises(UsageError, match="1 or more"):
+        RunShape(5, n_workers=0)
+
+
+def test_an_estimate_has_its_expectation_between_low_and_high():
+    guess = estimate_run(RunShape(2000, 100), MEASURED, NOW, "arm64")
+    assert guess.n_runs == 9
+    assert list(guess.lines) == list(LINES)
+    for item in (guess.map_s, guess.total_s, guess.list_usd, guess.net_usd, *guess.lines.values()):
+        assert 0 <= item.low <= item.expected <= item.high
+    assert guess.list_usd.low < guess.list_usd.high
+    assert math.fsum(item.expected for item in guess.lines.values()) == pytest.approx(
+        guess.list_usd.expected, rel=0.05
+    )
+    assert guess.as_dict()["simulated"] is True
+
+
+# -- the benchmark -------------------------------------------------------------------------------
+
+
+def test_the_benchmark_prints_both_years_and_what_is_assumed(capsys):
+    parser = archive.argparse.ArgumentParser()
+    parser.add_argument("--short", action="store_true")
+    archive.add_arguments(parser)
+    figures = archive.run(parser.parse_args(["--short"]))
+    shown = capsys.readouterr().out
+    assert "simulated" in shown.splitlines()[0]
+    assert "2.24" in shown
+    assert "leaves out" in shown
+    assert shown.count("assumed") > 5
+    (scenario,) = figures["scenarios"]
+    assert scenario["low_usd"] <= scenario["median_usd"] <= scenario["high_usd"]
+    assert scenario["n_done"] == scenario["n_images"]
