@@ -206,9 +206,9 @@ def _brightness(by_name: Mapping[str, str], mag: str) -> dict[str, str]:
         likely = [each for each in _MAGNITUDES if each in by_name]
         others = [each for each in by_name if each.startswith("mag") and "err" not in each]
         mag = next(iter([*likely, *others]), "")
-    stem = mag.removeprefix("mag")
+    stem = mag.removeprefix("mag") if mag else "_auto"
     # A truth's flux is just that; it goes with mag_ab.
-    flux = next((each for each in (f"flux{stem}", "flux") if mag and each in by_name), "")
+    flux = next((each for each in (f"flux{stem}", "flux") if each in by_name), "")
     wanted = {
         "mag": (mag,),
         "mag_err": (f"{mag}_err", f"magerr{stem}"),
