@@ -77,7 +77,7 @@ def trim(folder: Path) -> None:
         if path.is_dir():
             if path.name in ("tests", "__pycache__") and name != _TESTS_THAT_ARE_IMPORTED:
                 shutil.rmtree(path)
-        elif path.suffix in _UNUSED_SUFFIXES:
+        elif path.suffix in _UNUSED_SUFFIXES and ".dist-info" not in name:  # licences are there
             path.unlink()
 
 

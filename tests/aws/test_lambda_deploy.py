@@ -1,0 +1,383 @@
+"""From an empty account to a deployment, what the doctor says of it, and back."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+
+from hstmap.aws.deploy import Step, check_python, deploy
+from hstmap.aws.doctor import examine
+from hstmap.aws.policy import deployer_policy, runner_policy, worker_policy
+from hstmap.aws.session import AwsSession
+from hstmap.aws.settings import AwsSettings, aws_settings
+from hstmap.aws.undeploy import undeploy
+from hstmap.cli import main
+from hstmap.errors import EngineError, StaleRuntimeError, UsageError
+
+ANSWERS = """
+from hstmap.aws.event import runtime_facts
+
+def handle(event, context):
+    return runtime_facts()
+"""
+
+
+@pytest.fixture(scope="module")
+def small_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package that says what it is and can do no more: deployments are tried with it."""
+    import hstmap
+
+    file = tmp_path_factory.mktemp("small") / "worker.zip"
+    root = Path(hstmap.__file__).parent
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("hstmap/handler.py", ANSWERS)
+        for name in ("__init__.py", "errors.py", "aws/__init__.py", "aws/event.py"):
+            archive.write(root / name, f"hstmap/{name}")
+    return file
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[Any]:
+    """A loopback AWS with nothing in it."""
+    for module in ("aiohttp", "awslambdaric", "moto"):
+        pytest.importorskip(module, reason=f"{module} of hstmap[local-aws] is not installed")
+    from hstmap.aws.local import LocalAws, LocalAwsOptions
+
+    with LocalAws(LocalAwsOptions(concurrency=10)) as aws:
+        yield aws
+
+
+@pytest.fixture
+def session(account: Any, monkeypatch: pytest.MonkeyPatch) -> AwsSession:
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    for name, value in account.environment.items():
+        monkeypatch.setenv(name, value)
+    return AwsSession("us-east-1")
+
+
+def settings_for(name: str, **changes: Any) -> AwsSettings:
+    """Settings of a deployment of a test's own."""
+    config = {
+        "aws": {"region": "us-east-1"},
+        "aws_lambda": {"runtime": name, "runtime_timeout": 30, "max_workers": 10},
+        "aws_s3": {"storage_bucket": f"bucket-{name}"},
+    }
+    return replace(aws_settings(config, "123456789012"), **changes)
+
+
+@pytest.fixture
+def deployed(
+    session: AwsSession, small_package: Path, request: pytest.FixtureRequest
+) -> Iterator[AwsSettings]:
+    settings = settings_for(f"f{abs(hash(request.node.name)) % 10**8}")
+    list(deploy(session, settings, small_package))
+    yield settings
+    list(undeploy(session, settings))
+
+
+def actions(steps: Any) -> dict[str, str]:
+    return {step.what: step.action for step in steps}
+
+
+def inventory(account: Any) -> dict[str, list[str]]:
+    """All that an account has that is made by deployments."""
+    functions = account.client("lambda").list_functions()["Functions"]
+    return {
+        "functions": [function["FunctionName"] for function in functions],
+        "roles": [r["RoleName"] for r in account.client("iam").list_roles()["Roles"]],
+        "groups": [
+            g["logGroupName"] for g in account.client("logs").describe_log_groups()["logGroups"]
+        ],
+        "buckets": [b["Name"] for b in account.client("s3").list_buckets()["Buckets"]],
+    }  # fmt: skip
+
+
+def test_an_account_is_as_empty_after_as_before(account, session, small_package):
+    before = inventory(account)
+    settings = settings_for("whole")
+    made = actions(deploy(session, settings, small_package))
+    assert made == {
+        "bucket": "made", "role": "made", "logs": "made", "package": "made", "function": "made",
+        "settings": "changed", "worker": "checked",
+    }  # fmt: skip
+    during = inventory(account)
+    assert all(len(during[kind]) == len(before[kind]) + 1 for kind in before)
+    removed = list(undeploy(session, settings))
+    assert {step.what for step in removed if step.action == "removed"} == {
+        "function", "role", "logs", "objects", "bucket",
+    }  # fmt: skip
+    account.wait_until_idle()
+    assert inventory(account) == before
+    assert set(actions(undeploy(session, settings)).values()) == {"absent"}
+
+
+def test_a_second_deployment_changes_nothing(session, deployed, small_package):
+    again = actions(deploy(session, deployed, small_package))
+    assert set(again.values()) == {"kept", "checked"}
+
+
+def test_a_dry_run_makes_and_removes_nothing(account, session, small_package, deployed):
+    before = inventory(account)
+    fresh = settings_for("fresh")
+    assert actions(deploy(session, fresh, small_package, dry_run=True))["function"] == "made"
+    assert actions(undeploy(session, deployed, dry_run=True))["function"] == "removed"
+    changed = replace(deployed, memory_mb=512)
+    steps = list(deploy(session, changed, small_package, dry_run=True))
+    assert "MemorySize 1769 -> 512" in steps[-1].detail
+    assert inventory(account) == before
+    assert actions(deploy(session, deployed, small_package))["settings"] == "kept"
+
+
+def test_what_changed_in_the_configuration_is_changed(account, session, deployed, small_package):
+    changed = replace(
+        deployed, memory_mb=512, timeout_s=25, retention_days=7, tags={"team": "archive"},
+        environment={"A": "b"}, buckets=("more",),
+    )  # fmt: skip
+    assert actions(deploy(session, changed, small_package)) == {
+        "bucket": "kept", "role": "changed", "logs": "changed", "package": "kept",
+        "function": "kept", "settings": "changed", "worker": "checked",
+    }  # fmt: skip
+    client = account.client("lambda")
+    found = client.get_function(FunctionName=deployed.function)
+    current = found["Configuration"]
+    assert (current["MemorySize"], current["Timeout"]) == (512, 25)
+    assert current["Environment"]["Variables"]["A"] == "b"
+    assert found["Tags"]["team"] == "archive"
+    assert current["LoggingConfig"]["LogFormat"] == "JSON"
+    policy = client.get_function_event_invoke_config(FunctionName=deployed.function)
+    assert policy["MaximumRetryAttempts"] == 0
+    groups = account.client("logs").describe_log_groups(logGroupNamePrefix=deployed.log_group)
+    assert groups["logGroups"][0]["retentionInDays"] == 7
+
+
+def test_new_code_is_put_in_the_place_of_old(session, deployed, small_package, tmp_path):
+    other = tmp_path / "other.zip"
+    other.write_bytes(small_package.read_bytes())
+    with zipfile.ZipFile(other, "a") as archive:
+        archive.writestr("more.txt", "more")
+    steps = actions(deploy(session, deployed, other))
+    assert (steps["package"], steps["function"], steps["worker"]) == ("made", "changed", "checked")
+
+
+def test_a_package_of_another_version_is_refused(session, deployed, small_package, tmp_path):
+    other = tmp_path / "other.zip"
+    with zipfile.ZipFile(small_package) as old, zipfile.ZipFile(other, "w") as new:
+        for name in old.namelist():
+            text = old.read(name).decode()
+            new.writestr(name, text.replace('__version__ = "', '__version__ = "1999.'))
+    with pytest.raises(StaleRuntimeError, match="have 1999"):
+        list(deploy(session, deployed, other))
+
+
+def test_a_package_that_does_not_start_is_told_with_its_error(session, deployed, tmp_path):
+    broken = tmp_path / "broken.zip"
+    with zipfile.ZipFile(broken, "w") as archive:
+        archive.writestr("hstmap/handler.py", "import no_such_library")
+    with pytest.raises(EngineError, match="no_such_library"):
+        list(deploy(session, deployed, broken))
+
+
+def test_what_hstmap_did_not_make_stays(account, session, small_package, make_role, zip_of):
+    settings = settings_for("foreign", role=make_role(account))
+    account.client("s3").create_bucket(Bucket=settings.bucket)
+    account.client("lambda").create_function(
+        FunctionName="foreign", Role=settings.role, Runtime=settings.python, Handler="a.b",
+        Code={"ZipFile": zip_of({"a.py": ""})},
+    )  # fmt: skip
+    steps = actions(undeploy(session, settings))
+    assert (steps["function"], steps["role"], steps["bucket"]) == ("kept", "kept", "kept")
+    assert "foreign" in inventory(account)["functions"]
+    account.client("lambda").delete_function(FunctionName="foreign")
+
+
+def test_results_are_not_removed(account, session, small_package):
+    settings = settings_for("results")
+    list(deploy(session, settings, small_package))
+    account.client("s3").put_object(Bucket=settings.bucket, Key="run/sources.parquet", Body=b"x")
+    last = list(undeploy(session, settings))[-1]
+    assert last == Step(
+        "bucket", "kept", f"{settings.bucket} has other objects in it, such as results"
+    )
+    listing = account.client("s3").list_objects_v2(Bucket=settings.bucket)
+    assert [item["Key"] for item in listing["Contents"]] == ["run/sources.parquet"]
+
+
+# -- the doctor ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def diagnose(session: AwsSession) -> Callable[[AwsSettings], dict[str, Any]]:
+    def look(settings: AwsSettings) -> dict[str, Any]:
+        return {finding.subject: finding for finding in examine(session, settings)}
+
+    return look
+
+
+def test_all_is_well_after_a_deployment(diagnose, deployed):
+    found = diagnose(deployed)
+    assert {subject: finding.status for subject, finding in found.items()} == dict.fromkeys(
+        ["credentials", "clock", "region", "bucket", "concurrency", "role", "function", "settings",
+         "events", "logs", "leftovers"], "ok",
+    )  # fmt: skip
+    assert "10 at a time" in found["concurrency"].detail
+
+
+def test_an_empty_account_is_told_to_deploy(diagnose):
+    found = diagnose(settings_for("nothing"))
+    assert found["function"].status == "fail"
+    for subject in ("bucket", "role", "function", "logs"):
+        assert "hstmap deploy" in found[subject].mend
+
+
+@pytest.mark.parametrize(
+    ("subject", "status", "changes"),
+    [
+        ("region", "warn", {"region": "eu-west-1"}),
+        ("concurrency", "warn", {"max_workers": 5000}),
+        ("role", "fail", {"role": "arn:aws:iam::123456789012:role/nobody"}),
+        ("role", "warn", {"buckets": ("another",)}),
+        ("settings", "warn", {"memory_mb": 2048}),
+        ("function", "fail", {"architecture": "arm64"}),
+    ],
+)
+def test_what_differs_is_found_with_its_mend(diagnose, deployed, subject, status, changes):
+    finding = diagnose(replace(deployed, **changes))[subject]
+    assert finding.status == status
+    assert finding.mend
+
+
+def test_the_doctor_finds_what_was_changed_behind_our_back(account, diagnose, deployed):
+    client = account.client("lambda")
+    client.put_function_event_invoke_config(FunctionName=deployed.function, MaximumRetryAttempts=2)
+    client.tag_resource(Resource=deployed.function_arn, Tags={"hstmap-version": "0.0.1"})
+    account.client("logs").delete_retention_policy(logGroupName=deployed.log_group)
+    key = "lithops.jobs/e-0-M000/00000/x.init"
+    account.client("s3").put_object(Bucket=deployed.bucket, Key=key, Body=b"")
+    found = diagnose(deployed)
+    assert (found["events"].status, found["logs"].status) == ("warn", "warn")
+    assert found["function"].status == "fail"
+    assert "0.0.1" in found["function"].detail
+    assert found["leftovers"].status == "warn"
+    assert "aws s3 rm" in found["leftovers"].mend
+
+
+def test_a_bucket_elsewhere_is_found(account, diagnose, deployed):
+    account.client("s3", region="eu-west-1").create_bucket(
+        Bucket="far-away", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+    )
+    finding = diagnose(replace(deployed, bucket="far-away"))["bucket"]
+    assert finding.status == "fail"
+    assert "same region" in finding.mend
+
+
+# -- policies and settings -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [worker_policy, runner_policy, deployer_policy])
+def test_policies_name_actions_that_aws_has(policy):
+    loader = botocore.session.get_session()
+    operations = {
+        service: set(loader.get_service_model(service).operation_names)
+        for service in ("lambda", "iam", "logs", "s3")
+    }
+    # S3's rights are not named after its operations, and neither are these of the others.
+    rights = {"s3:ListBucket", "s3:PutLifecycleConfiguration", "iam:PassRole"}
+    rights |= {"lambda:InvokeFunction", "s3:PutBucketPublicAccessBlock"}
+    for statement in policy(settings_for("p"))["Statement"]:
+        for action in statement["Action"]:
+            service, _, name = action.partition(":")
+            assert action in rights or name in operations[service], action
+
+
+def test_no_policy_lets_more_than_is_meant():
+    settings = settings_for("p", buckets=("mine",))
+    for policy in (worker_policy, runner_policy, deployer_policy):
+        for statement in policy(settings)["Statement"]:
+            assert not any("*" in action for action in statement["Action"])
+            if statement["Resource"] == ["*"]:
+                assert set(statement["Action"]) == {
+                    "lambda:GetAccountSettings", "logs:DescribeLogGroups",
+                }  # fmt: skip
+    text = json.dumps(worker_policy(settings))
+    assert "Delete" not in text
+    assert "arn:aws:s3:::mine/*" in text
+
+
+@pytest.mark.parametrize(
+    ("section", "content", "words"),
+    [
+        ("aws", {"region": "us-east-1", "access_key_id": "A"}, "leave keys out"),
+        ("aws", {}, "no region"),
+        ("aws_lambda", {"region": "x", "runtime_memory": 64}, "128 to 10240"),
+        ("aws_lambda", {"region": "x", "runtime_timeout": 901}, "1 to 900"),
+        ("aws_lambda", {"region": "x", "runtime_memory": "much"}, "whole number"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(section, content, words):
+    with pytest.raises(UsageError, match=words):
+        aws_settings({section: content}, "1")
+
+
+def test_lithops_names_of_variables_and_tags_are_read():
+    section = {
+        "region": "eu-west-1", "env_vars": [{"name": "A", "value": 1}], "user_tags": {"t": 2},
+        "execution_role": "arn:aws:iam::1:role/mine",
+    }  # fmt: skip
+    settings = aws_settings({"aws_lambda": section}, "1")
+    assert (settings.environment, settings.tags) == ({"A": "1"}, {"t": "2"})
+    assert (settings.role_name, settings.owns_role) == ("mine", False)
+    assert settings.bucket == "hstmap-1-eu-west-1"
+
+
+def test_python_3_11_is_refused_by_aws_itself_only():
+    class Client:
+        class meta:  # noqa: N801 - as boto3 has it
+            endpoint_url = "https://lambda.us-east-1.amazonaws.com"
+
+    class Settings:
+        python = "python3.11"
+
+    with pytest.raises(UsageError, match=r"glibc 2\.26"):
+        check_python(Client(), Settings())
+    Settings.python = "python3.12"
+    check_python(Client(), Settings())
+    Client.meta.endpoint_url, Settings.python = "http://127.0.0.1:1", "python3.11"
+    check_python(Client(), Settings())
+
+
+def test_the_commands_say_what_they_do(account, session, small_package, tmp_path, capsys):
+    config = tmp_path / "aws.yaml"
+    config.write_text(
+        "aws: {region: us-east-1}\naws_lambda: {runtime: typed, max_workers: 10}\n"
+        "aws_s3: {storage_bucket: typed-bucket}\n"
+    )
+    target = ["--config", str(config)]
+    assert main(["doctor", *target]) == 1
+    assert "-> python -m hstmap deploy" in capsys.readouterr().out
+    assert main(["deploy", *target, "--package", str(small_package)]) == 0
+    assert "function  made     typed, 1769 MB" in capsys.readouterr().out
+    assert main(["doctor", *target]) == 0
+    capsys.readouterr()
+    assert main(["deploy", *target, "--policies"]) == 0
+    assert json.loads(capsys.readouterr().out).keys() == {"worker", "runner", "deployer"}
+    assert main(["undeploy", *target]) == 0
+    assert "function  removed  typed" in capsys.readouterr().out
+
+
+def test_without_credentials_one_is_told_where_they_come_from(monkeypatch, tmp_path, capsys):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    config = tmp_path / "aws.yaml"
+    config.write_text("aws: {region: us-east-1}\n")
+    assert main(["doctor", "--config", str(config)]) == 2
+    assert "aws configure" in capsys.readouterr().err
