@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from hstmap.aws.bill import LINES
 from hstmap.aws.price_table import load_prices
 from hstmap.bag.events import AttemptEnded
 from hstmap.bag.ledger import Ledger, read_attempts
@@ -258,3 +259,54 @@ def test_a_run_makes_a_profile(finished):
     assert profile.catalog_nbytes_image == pytest.approx(sizes / 3)
     with pytest.raises(UsageError, match="0 measured images"):
         profile_of_run(open_store(str(finished / "nowhere")))
+
+
+def test_plan_says_what_a_source_would_take(finished, tmp_path, capsys):
+    images = str(finished.parent / "images")
+    kept = tmp_path / "plan.json"
+    assert main(["plan", images, "--profile", str(finished), "--json", str(kept)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("images    3,")
+    assert "simulated" in shown
+    assert "images that the run at" in shown
+    for name in LINES:
+        low, expected, high = map(float, re.search(rf"^{name}, USD(.*)$", shown, re.M)[1].split())
+        assert 0 <= low <= expected <= high
+    record = json.loads(kept.read_text())
+    assert record["simulated"] is True
+    assert record["shape"]["n_images"] == 3
+    assert record["lines"]["compute"]["expected"] > 0
+
+
+def test_plan_takes_a_number_of_images_and_options_show(capsys):
+    def cost(*options):
+        assert main(["plan", "--images", "500", *options]) == 0
+        shown = capsys.readouterr().out
+        return [float(word) for word in re.search(r"^list price, USD(.*)$", shown, re.M)[1].split()]
+
+    usual = cost()[1]
+    assert cost("--no-catalogs")[1] < usual
+    assert cost("--architecture", "x86_64")[1] > usual
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["folder", "--images", "3"], ["--images", "0"], ["--images", "3", "--limit", "2"]],
+)
+def test_plan_refuses_what_is_not_one_source(arguments, capsys):
+    assert main(["plan", *arguments]) == 2
+    assert "give" in capsys.readouterr().err
+
+
+def test_plan_refuses_a_profile_that_is_none(tmp_path, capsys):
+    assert main(["plan", "--images", "3", "--profile", str(tmp_path)]) == 2
+    assert "profile" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_it_would_cost_on_lambda(finished, tmp_path, capsys):
+    images = str(finished.parent / "images")
+    assert main(["map", images, "-o", str(tmp_path / "new"), "--dry-run"]) == 0
+    assert re.search(r"^estimate +simulated, on Lambda: \$0\.0\d+ ", capsys.readouterr().out, re.M)
+    # Of a run that is done nothing is left to be paid for.
+    assert main(["map", images, "-o", str(finished), "--dry-run"]) == 0
+    assert "estimate" not in capsys.readouterr().out

@@ -20,6 +20,7 @@ from hstmap.commands import (
     local_aws,
     manifest,
     overlay,
+    plan,
     reduce,
     score,
     simulate,
@@ -49,6 +50,7 @@ class Command(Protocol):
 COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
     {
         "manifest": manifest,
+        "plan": plan,
         "map": map_command,
         "reduce": reduce,
         "bill": bill,

@@ -108,6 +108,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     for line in _plan_lines(plan):
         console.say(line)
     if arguments.dry_run:
+        if plan.n_todo:
+            console.say(_estimate_line(plan, settings, options))
         return 0
     started = time.perf_counter()
     result = _map(plan, manifest, (settings, options), arguments, console)
@@ -215,6 +217,26 @@ def _plan_lines(plan: RunPlan) -> list[str]:
         f"plan      {todo}{size}; at least {plan.n_get:,} reads and {plan.n_put:,} writes",
         f"out       {plan.out}",
     ]
+
+
+def _estimate_line(plan: RunPlan, settings: Settings, options: RunOptions) -> str:
+    """Say what the same run on Lambda would take and cost."""
+    from hstmap.aws.price_table import load_prices
+    from hstmap.commands.money import estimate_line
+    from hstmap.costs import LambdaShape
+    from hstmap.estimate import estimate_run
+    from hstmap.run_assumptions import RunShape
+    from hstmap.run_profile import load_profile
+
+    function = LambdaShape()
+    shape = RunShape(
+        n_images=plan.n_todo,
+        n_workers=settings.n_workers or RunShape.n_workers,
+        batch_size=max(len(batch.images) for batch in plan.batches),
+        memory_mb=settings.memory_mb or function.memory_mb,
+        catalogs=options.catalogs,
+    )
+    return estimate_line(estimate_run(shape, load_profile(), load_prices(), function.architecture))
 
 
 def _map(

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from hstmap.aws.bill import Bill, Reconciled
     from hstmap.aws.price_table import PriceTable
     from hstmap.costs import RunBill
+    from hstmap.estimate import Estimate, Range
 
-__all__ = ["assumption_lines", "bill_lines"]
+__all__ = ["assumption_lines", "bill_lines", "estimate_line", "estimate_lines"]
 
 _WIDTH = 100
 
@@ -67,6 +68,65 @@ def bill_lines(bill: RunBill, prices: PriceTable) -> list[str]:
     if result.n_unreported:
         lines.append(f"missing   {result.n_unreported} calls have no REPORT line")
     return lines + assumption_lines(bill.notes)
+
+
+def estimate_line(estimate: Estimate) -> str:
+    """Sum an estimate up in one line.
+
+    Parameters
+    ----------
+    estimate : Estimate
+
+    Returns
+    -------
+    str
+    """
+    usd, seconds = estimate.list_usd, estimate.total_s
+    return (
+        f"estimate  simulated, on Lambda: ${usd.expected:.4f} ({usd.low:.4f} to {usd.high:.4f}), "
+        f"{seconds.expected:.1f} s ({seconds.low:.1f} to {seconds.high:.1f})"
+    )
+
+
+def estimate_lines(estimate: Estimate) -> list[str]:
+    """Print an estimate line by line.
+
+    Parameters
+    ----------
+    estimate : Estimate
+
+    Returns
+    -------
+    list of str
+    """
+    from hstmap.run_assumptions import EXPECTED, HIGH, LOW
+
+    shape = estimate.shape
+    lines = [
+        f"calls     {estimate.n_calls:,} of {shape.images_a_call:,} images, "
+        f"{shape.n_workers:,} at a time, {shape.memory_mb} MB, {estimate.architecture}",
+        f"profile   {estimate.profile}",
+        f"{f'simulated, of {estimate.n_runs} runs':28s}{'low':>12s}{'expected':>12s}{'high':>12s}",
+        *(_range_line(f"{name}, s", value, 1) for name, value in (
+            ("map", estimate.map_s), ("reduce", estimate.reduce_s), ("all", estimate.total_s),
+        )),
+        *(_range_line(f"{name}, USD", value, 6) for name, value in estimate.lines.items()),
+        _range_line("list price, USD", estimate.list_usd, 6),
+        _range_line("after the free tier, USD", estimate.net_usd, 6),
+    ]  # fmt: skip
+    sets = (vars(LOW), vars(EXPECTED), vars(HIGH))
+    notes = [
+        f"{name} {value:g}" if low == value == high else f"{name} {low:g}, {value:g}, {high:g}"
+        for name, (low, value, high) in {
+            name: tuple(values[name] for values in sets) for name in sets[0]
+        }.items()
+    ]
+    return lines + assumption_lines(["; ".join(notes), f"prices {estimate.prices}"])
+
+
+def _range_line(label: str, value: Range, digits: int) -> str:
+    numbers = (value.low, value.expected, value.high)
+    return f"{label:28s}" + "".join(f"{number:12,.{digits}f}" for number in numbers)
 
 
 def _table(result: Reconciled) -> list[str]:
