@@ -43,12 +43,11 @@ def draw_score(score: Score, *, title: str) -> Figure:
 
     figure = Figure(figsize=_FIGURE_INCHES, layout="constrained")
     axes = figure.subplots(2, 3)
-    snr = "signal to noise of the reference"
     _draw_shares(axes[0, 0], score.by_snr, "signal to noise", logarithmic=True)
     _draw_shares(axes[0, 1], score.by_magnitude, "magnitude", logarithmic=False)
     _draw_magnitudes(axes[0, 2], score.by_magnitude)
-    _draw_distances(axes[1, 0], score, snr)
-    _draw_pulls_by_snr(axes[1, 1], score.by_snr, snr)
+    _draw_distances(axes[1, 0], score)
+    _draw_pulls_by_brightness(axes[1, 1], score)
     _draw_pulls(axes[1, 2], score)
     figure.suptitle(title, fontsize=12)
     return figure
@@ -108,29 +107,41 @@ def _draw_bias(axes: Any, x: list[float], bias: list[float], scatter: list[float
     axes.axhline(0.0, color=_GREY, lw=0.6)
 
 
-def _draw_distances(axes: Any, score: Score, label: str) -> None:
-    measured = [each for each in score.by_snr if not math.isnan(each.distance)]
-    if measured:
-        axes.loglog(
-            [_middle(each, logarithmic=True) for each in measured],
-            [each.distance for each in measured],
+def _by_brightness(score: Score) -> tuple[tuple[ScoreBin, ...], bool, str]:
+    """Choose bins with pairs: of signal to noise (drawn by its logarithm), else of magnitudes."""
+    bins = tuple(each for each in score.by_snr if not math.isnan(each.distance))
+    if bins:
+        return bins, True, "signal to noise of the reference"
+    bins = tuple(each for each in score.by_magnitude if not math.isnan(each.distance))
+    return bins, False, "magnitude of the reference"
+
+
+def _draw_distances(axes: Any, score: Score) -> None:
+    bins, logarithmic, label = _by_brightness(score)
+    if bins:
+        axes.plot(
+            [_middle(each, logarithmic=logarithmic) for each in bins],
+            [each.distance for each in bins],
             color=_BLUE, marker="o", ms=4, lw=1.2,
         )  # fmt: skip
+        axes.set_xscale("log" if logarithmic else "linear")
+        axes.set_yscale("log")
     else:
         _say_nothing(axes)
     axes.set_xlabel(label)
     axes.set_ylabel(f"median distance ({score.unit})")
 
 
-def _draw_pulls_by_snr(axes: Any, bins: tuple[ScoreBin, ...], label: str) -> None:
+def _draw_pulls_by_brightness(axes: Any, score: Score) -> None:
+    bins, logarithmic, label = _by_brightness(score)
     measured = [each for each in bins if each.pull.n]
-    x = [_middle(each, logarithmic=True) for each in measured]
+    x = [_middle(each, logarithmic=logarithmic) for each in measured]
     bias, scatter = (
         [getattr(each.pull, name) for each in measured] for name in ("bias", "scatter")
     )
     _draw_bias(axes, x, bias, scatter)
     if measured:
-        axes.set_xscale("log")
+        axes.set_xscale("log" if logarithmic else "linear")
         axes.set_ylim(-_PULL_RANGE, _PULL_RANGE)
     for value in (-1.0, 1.0):
         axes.axhline(value, color=_GREY, lw=0.6, ls=":")
