@@ -15,7 +15,7 @@ from typing import Any
 from hstmap.aws.bill import LINES, Bill, price
 from hstmap.aws.price_table import PriceTable, load_prices
 from hstmap.aws.reports import parse_report
-from hstmap.aws.usage import Call, Usage
+from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
 from hstmap.run_assumptions import Assumptions, RunShape
 from hstmap.run_model import ModelResult, simulate_run
 from hstmap.run_profile import DEFAULT_PROFILE, Profile, load_profile, profile_of_run
@@ -27,7 +27,6 @@ LINE_OF_2018 = (
     "REPORT RequestId: 2018\tDuration: 1060.45 ms\tBilled Duration: 1100 ms\t"
     "Memory Size: 1024 MB\tMax Memory Used: 164 MB\n"
 )
-LOG_NBYTES_A_CALL = 650
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,12 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory", type=int, default=RunShape.memory_mb, metavar="MB")
     parser.add_argument("--batch-size", type=int, metavar="N", help="images a call")
     parser.add_argument("--get-rate", type=float, default=Assumptions.get_rate, help="GETs a s")
+    parser.add_argument("--put-rate", type=float, default=Assumptions.put_rate, help="PUTs a s")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Simulate, print and return the figures."""
     profile, prices = _profile(arguments.profile), load_prices()
-    assumptions = replace(Assumptions(), get_rate=arguments.get_rate)
+    assumptions = replace(Assumptions(), get_rate=arguments.get_rate, put_rate=arguments.put_rate)
     print("simulated: no figure below was measured on Lambda")
     print(f"profile   {profile.origin}; {profile.machine}; {profile.date[:10]}")
     mean_ms, mean_mb = profile.mean_compute_s * 1e3, profile.mean_nbytes_read / 1e6

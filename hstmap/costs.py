@@ -14,10 +14,11 @@ from typing import Any, Final, Protocol
 
 from hstmap.aws.bill import Bill, Reconciled, reconcile
 from hstmap.aws.price_table import PriceTable
-from hstmap.aws.usage import Call, Purpose, Usage
+from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Purpose, Usage
 from hstmap.bag.ledger import LEDGER_PREFIX, read_attempts
 from hstmap.bag.task import Attempt
 from hstmap.errors import MissingObjectError, UsageError
+from hstmap.run_assumptions import VCPU_MB
 from hstmap.run_profile import Profile
 from hstmap.run_record import PLAN_KEY
 from hstmap.storage import Store
@@ -25,7 +26,6 @@ from hstmap.summary import IMAGES_FILE, SOURCES_FILE
 
 __all__ = [
     "BILL_KEY",
-    "LOG_NBYTES_A_CALL",
     "LambdaShape",
     "LedgerReports",
     "Reports",
@@ -37,8 +37,6 @@ __all__ = [
 ]
 
 BILL_KEY: Final = "bill.json"
-#: START, END and REPORT lines and a line of the worker's own, of a cold start.
-LOG_NBYTES_A_CALL: Final = 650
 _RESULTS: Final = ("parts/", "catalogs/", LEDGER_PREFIX, SOURCES_FILE, IMAGES_FILE)
 _FORMAT: Final = 1
 
@@ -54,7 +52,7 @@ class LambdaShape:
         ``x86_64`` or ``arm64``.
     """
 
-    memory_mb: int = 1769
+    memory_mb: int = VCPU_MB
     architecture: str = "arm64"
 
 

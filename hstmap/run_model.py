@@ -16,14 +16,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from hstmap.aws.usage import Call, Purpose, Usage
+from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Purpose, Usage
 from hstmap.run_assumptions import VCPU_MB, Assumptions, RunShape
 from hstmap.run_profile import Profile
 
 __all__ = ["ModelResult", "simulate_run"]
 
 _N_AHEAD: Final = 2  # as hstmap.worker fetches ahead
-_LOG_NBYTES: Final = 650
 _IMAGE_ROW_NBYTES: Final = 2000  # as JSON in a part; a table of them is smaller
 #: Of the engine, for each call: who starts and how it ended; the function, and the client's look.
 _N_PUT_CALL: Final = 2
@@ -315,6 +314,6 @@ class _Simulation:
             n_put=self.n_puts + _N_PUT_CALL * n_calls,
             # The client lists once a second what has ended.
             n_list=math.ceil(self.map_s + 1) * math.ceil(2 * n_calls / _LISTED_A_PAGE),
-            log_nbytes=_LOG_NBYTES * n_calls,
+            log_nbytes=LOG_NBYTES_A_CALL * n_calls,
             stored_nbytes=round(stored),
         )

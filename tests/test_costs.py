@@ -9,13 +9,13 @@ import pytest
 
 from hstmap.aws.bill import LINES
 from hstmap.aws.price_table import load_prices
+from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call
 from hstmap.bag.events import AttemptEnded
 from hstmap.bag.ledger import Ledger, read_attempts
 from hstmap.bag.task import Attempt, RemoteError, WorkerInfo
 from hstmap.cli import main
 from hstmap.costs import (
     BILL_KEY,
-    LOG_NBYTES_A_CALL,
     LambdaShape,
     LedgerReports,
     bill_from_record,
@@ -140,8 +140,6 @@ class TwoCalls:
     notes = ("nothing",)
 
     def calls(self):
-        from hstmap.aws.usage import Call
-
         return [Call(10.0, 128, reported_ms=10), Call(20.0, 128, reported_ms=20)]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from hstmap.aws.reports import Report
 from hstmap.errors import UsageError
 
-__all__ = ["Call", "Purpose", "Usage", "n_event_requests"]
+__all__ = ["LOG_NBYTES_A_CALL", "Call", "Purpose", "Usage", "n_event_requests"]
 
 Purpose = Literal["work", "retry", "twin", "waste"]
 """What a call was for.
@@ -18,6 +18,10 @@ Purpose = Literal["work", "retry", "twin", "waste"]
 ``work``: its result was kept. ``retry``: it failed, and another attempt of its task did it.
 ``twin``: the other attempt of its task was faster. ``waste``: its task failed for good.
 """
+
+#: What a call is taken to log: START, END and REPORT, and a line of the worker's own, of a cold
+#: start.
+LOG_NBYTES_A_CALL: Final = 650
 
 _FIRST_EVENT_NBYTES: Final = 256 * 1024
 _FURTHER_EVENT_NBYTES: Final = 64 * 1024
