@@ -1,7 +1,7 @@
 """What a run cost: its ledger, its plan and what lies in its place become a bill.
 
-Runs on Lambda have REPORT lines. A run on this machine has none: its bill is *simulated*, as if
-each attempt had been a call of a function that took as long as it took here.
+Runs on Lambda have REPORT lines. Where there are none, or they were not read, the bill is
+*simulated* from the ledger: as if each attempt had been a call that took as long as it took there.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Reports(Protocol):
 
 
 class LedgerReports:
-    """Calls of a run on this machine, as its ledger has them: simulated.
+    """Calls of a run as its ledger has them: simulated.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class LedgerReports:
         self._init_ms = init_s * 1000
         self.notes = (
             f"each attempt as if it were a call of a function of {memory_mb} MB which took as "
-            "long as it took here; Lambda's processors are other ones",
+            "long as the ledger says; Lambda's processors are other ones than this machine's",
             f"INIT of {init_s:.2f} s, in place of its imports, for the first attempt of a process",
             "an attempt that was cancelled is counted until then; on Lambda it would go on",
         )
@@ -165,7 +165,7 @@ class RunBill:
     run : str
         URL of the run.
     simulated : bool
-        Whether the run was not on Lambda.
+        Whether no REPORT lines were read.
     shape : LambdaShape
     usages : dict of str to Usage
         ``planned``, ``worker`` and ``report``, what was used by who says so.

@@ -6,10 +6,12 @@ import json
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hstmap.aws.bill import LINES
+from hstmap.aws.bill import LINES, price
 from hstmap.aws.price_table import load_prices
-from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call
+from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
 from hstmap.bag.events import AttemptEnded
 from hstmap.bag.ledger import Ledger, read_attempts
 from hstmap.bag.task import Attempt, RemoteError, WorkerInfo
@@ -131,6 +133,29 @@ def test_the_plan_has_a_column_where_there_is_one(store):
     assert [call.duration_ms for call in planned.calls] == pytest.approx([2700, 2700])
     assert [call.init_ms for call in planned.calls] == [2000, 0]
     assert (planned.n_get, planned.n_put, planned.stored_nbytes) == (15, 12, 1500)
+
+
+statuses = st.sampled_from(["error", "lost", "timeout", "cancelled"])
+
+
+@given(
+    histories=st.lists(
+        st.tuples(st.lists(statuses, max_size=3), st.booleans()), min_size=1, max_size=6
+    )
+)
+def test_whatever_happened_each_attempt_is_billed_once(histories):
+    attempts = []
+    for i, (failures, succeeds) in enumerate(histories):
+        ends = [*failures, "ok"] if succeeds else [*failures, "error"]
+        attempts += [
+            attempt(f"t{i}", number, status, float(number), final=number == len(ends))
+            for number, status in enumerate(ends, start=1)
+        ]
+    bill = price(Usage(calls=tuple(LedgerReports(attempts, 1024, 0.0).calls())), NOW, "arm64")
+    gb_s = {name: usd / NOW.lambda_gb_s_usd["arm64"] for name, usd in bill.compute_usd.items()}
+    assert sum(gb_s.values()) == pytest.approx(sum(a.ended_s - a.started_s for a in attempts))
+    assert purposes(attempts).count("work") == sum(succeeds for _, succeeds in histories)
+    assert (gb_s["waste"] > 0) == (not all(succeeds for _, succeeds in histories))
 
 
 class TwoCalls:

@@ -1,7 +1,7 @@
 """Say what a run cost, line by line, and save that with it as bill.json.
 
 OUT is a run, or the bill.json of one: that is priced again, under any table of prices. The bill
-of a run on this machine is simulated: as if each attempt had been a call of Lambda.
+is simulated from the run's ledger: as if each attempt had been a call of Lambda.
 """
 
 from __future__ import annotations

@@ -50,7 +50,11 @@ def bill_lines(bill: RunBill, prices: PriceTable) -> list[str]:
     list of str
     """
     result = bill.under(prices)
-    kind = "simulated: the run was not on Lambda" if bill.simulated else "of the REPORT lines"
+    kind = (
+        "simulated from the ledger: no REPORT lines were read"
+        if bill.simulated
+        else "of the REPORT lines"
+    )
     report_name = "simulated" if bill.simulated else "REPORT"
     shape = bill.shape
     lines = [
