@@ -42,6 +42,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         sources = [folder / "images", *([arguments.frames] if arguments.frames else [])]
         init_s = tuple(_start_s() for _ in range(2 if arguments.short else 7))
         profiles = [_measured(sources, folder / f"out{i}", init_s) for i in range(n_runs)]
+        of_one_scene = sorted((folder / "images").glob("i000*"))
+        few = [_measured(of_one_scene, folder / f"few{i}", init_s) for i in range(n_runs)]
     profile = replace(
         profiles[0],
         name=DEFAULT_PROFILE,
@@ -49,7 +51,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         f"{' with real frames' if arguments.frames else ''}, {n_runs} runs",
         images=tuple(image for item in profiles for image in item.images),
         overhead_s=tuple(value for item in profiles for value in item.overhead_s),
-        reduce_s_image=min(item.reduce_s_image for item in profiles),
+        reduce_s_image=_further_image_s(few, profiles),
     )
     if arguments.output:
         arguments.output.write_text(profile.as_json())
@@ -75,6 +77,16 @@ def simulate(folder: Path, n_each: int) -> None:
             parameters = replace(scene(kind), seed=1000 * i_scene + i)
             image = simulate_flt(parameters, f"i{i_scene:03d}{i:03d}1q")
             (folder / image.filename).write_bytes(image.content)
+
+
+def _further_image_s(few: list[Profile], many: list[Profile]) -> float:
+    """Tell what a further image adds to a reduce from the fastest of two sizes, s."""
+    sizes = [len(few[0].images), len(many[0].images)]
+    times_s = [
+        min(item.reduce_s_image for item in profiles) * size
+        for profiles, size in zip((few, many), sizes, strict=True)
+    ]
+    return round(max(0.0, times_s[1] - times_s[0]) / (sizes[1] - sizes[0]), 6)
 
 
 def _measured(sources: list[Path], out: Path, init_s: tuple[float, ...]) -> Profile:

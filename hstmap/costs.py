@@ -374,10 +374,8 @@ def _planned(store: Store, shape: LambdaShape, profile: Profile) -> Usage | None
     n_images, n_batches = plan["n_todo"], plan["n_batches"]
     n_catalogs = plan["n_put"] - n_batches
     catalog_s = statistics.fmean(image.catalog_s for image in profile.images)
-    batch_s = (
-        (profile.mean_compute_s * n_images + catalog_s * n_catalogs) / n_batches
-        + statistics.fmean(profile.overhead_s)
-    )  # fmt: skip
+    image_s = profile.mean_compute_s + profile.overhead_s_image
+    batch_s = (image_s * n_images + catalog_s * n_catalogs) / n_batches
     stored = n_images * profile.part_nbytes_image + n_catalogs * profile.catalog_nbytes_image
     n_cold = min(n_batches, plan.get("options", {}).get("n_workers") or n_batches)
     init_ms = statistics.median(profile.init_s) * 1000

@@ -217,13 +217,14 @@ class _Simulation:
             self.at(next_s, self.fetch, attempt)
 
     def write(self, now_s: float, attempt: _Attempt) -> None:
-        """Write the part; catalogues went out meanwhile, as fast as S3 took them."""
+        """Make and write the part; catalogues went out meanwhile, as fast as S3 took them."""
         n_images = len(self.tasks[attempt.task])
         n_puts = 1 + (n_images if self.shape.catalogs else 0)
         self.n_puts += n_puts
         self.next_put_s = max(self.next_put_s, attempt.started_s) + n_puts / self.assume.put_rate
         nbytes = n_images * self.profile.part_nbytes_image
-        put_s = self.assume.first_byte_s + nbytes / self.assume.bandwidth_nbytes_s
+        make_s = n_images * self.profile.overhead_s_image * self.assume.cpu_ratio / self.cpu_share
+        put_s = make_s + self.assume.first_byte_s + nbytes / self.assume.bandwidth_nbytes_s
         self.at(max(now_s + put_s, self.next_put_s), self.end, attempt)
 
     def end(self, now_s: float, attempt: _Attempt) -> None:

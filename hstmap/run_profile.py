@@ -7,6 +7,7 @@ one that ``python -m benchmarks profile`` made; it says on which machine.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -57,13 +58,13 @@ class Profile:
     n_get_image : float
         Requests that reading an image takes, on average.
     overhead_s : tuple of float
-        What a batch takes beyond its images: the wait for the first one, and writing, s.
+        What each batch of them took beyond its images: mostly making the part, s.
     init_s : tuple of float
         Starting Python and importing a worker, s: what stands for INIT.
     part_nbytes_image, catalog_nbytes_image : float
         What is stored of an image, in parts and as its own catalogue, on average.
     reduce_s_image : float
-        Merging, s an image, on average.
+        Merging, s for each further image.
     """
 
     name: str
@@ -89,6 +90,11 @@ class Profile:
     def mean_compute_s(self) -> float:
         """Mean of what images take, s."""
         return statistics.fmean(image.compute_s for image in self.images)
+
+    @property
+    def overhead_s_image(self) -> float:
+        """What batches take beyond their images, s an image."""
+        return math.fsum(self.overhead_s) / len(self.images)
 
     @property
     def mean_nbytes_read(self) -> float:

@@ -26,7 +26,7 @@ COMPUTE_S, NBYTES, PART_NBYTES = 0.5, 7_500_000, 750_000
 EVEN = Profile(
     name="even", origin="a test", machine="", date="",
     images=(ImageSample(COMPUTE_S, 0.25, NBYTES),),
-    n_get_image=1.0, overhead_s=(0.0,), init_s=(1.0,),
+    n_get_image=1.0, overhead_s=(0.125,), init_s=(1.0,),
     part_nbytes_image=PART_NBYTES, catalog_nbytes_image=0.0, reduce_s_image=0.0,
 )  # fmt: skip
 #: Nothing is random, nothing waits for anything but its own worker.
@@ -90,6 +90,7 @@ def test_without_noise_a_run_takes_what_arithmetic_says(n_rounds, n_workers, bat
     image_s = COMPUTE_S / min(1.0, memory_mb / VCPU_MB)
     fetch_s = 0.1 + NBYTES / 75e6
     call_s = fetch_s + batch_size * image_s + 0.1 + batch_size * PART_NBYTES / 75e6
+    call_s += batch_size * 0.125 / min(1.0, memory_mb / VCPU_MB)
     assert result.map_s == pytest.approx(2.0 + n_rounds * call_s, abs=1e-4)
     work = result.usage.calls[: n_rounds * n_workers]
     assert [call.duration_ms for call in work] == pytest.approx([call_s * 1000] * len(work))
@@ -98,7 +99,7 @@ def test_without_noise_a_run_takes_what_arithmetic_says(n_rounds, n_workers, bat
 
 
 def test_a_worker_that_computes_fast_waits_for_its_link():
-    fast = dataclasses.replace(EVEN, images=(ImageSample(1e-6, 0.0, NBYTES),))
+    fast = dataclasses.replace(EVEN, overhead_s=(0.0,), images=(ImageSample(1e-6, 0.0, NBYTES),))
     shape = RunShape(100, 1, 100, catalogs=False)
     result = simulate_run(shape, fast, dataclasses.replace(QUIET, first_byte_s=0.0))
     assert result.map_s == pytest.approx(2 + 100 * NBYTES / 75e6 + 1.0, rel=1e-3)

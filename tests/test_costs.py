@@ -129,8 +129,9 @@ def test_the_plan_has_a_column_where_there_is_one(store):
     plan = {"n_todo": 10, "n_batches": 2, "n_put": 12, "options": {"n_workers": 1}}
     store.put("plan.json", json.dumps(plan).encode())
     planned = bill_run(store, LambdaShape(), PROFILE).usages["planned"]
-    # Five images of 0.4 s and their catalogues of 0.1 s in each of the batches, and 0.2 s.
-    assert [call.duration_ms for call in planned.calls] == pytest.approx([2700, 2700])
+    # Five images of 0.4 s and their catalogues of 0.1 s in each of the batches, and 0.2 s for
+    # each two images beyond that.
+    assert [call.duration_ms for call in planned.calls] == pytest.approx([3000, 3000])
     assert [call.init_ms for call in planned.calls] == [2000, 0]
     assert (planned.n_get, planned.n_put, planned.stored_nbytes) == (15, 12, 1500)
 
