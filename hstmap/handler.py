@@ -129,8 +129,8 @@ def _leave_to_lithops(event: Mapping[str, Any], context: LambdaContext) -> dict[
 
     if find_spec("lithops") is None:
         raise UsageError(
-            "this call was sent through Lithops itself, and the package has no Lithops: send it "
-            "through hstmap, or build the package with runtime/build --zip --with-lithops"
+            "this call was sent through Lithops itself, and the runtime has no Lithops: send it "
+            "through hstmap, or add Lithops to the function as a layer"
         )
     name = "lithops.serverless.backends.aws_lambda.entry_point"
     answer: dict[str, Any] = import_module(name).lambda_handler(dict(event), context)

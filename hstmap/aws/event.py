@@ -11,10 +11,21 @@ from typing import Any, Final
 import hstmap
 from hstmap.errors import StaleRuntimeError
 
-__all__ = ["EVENT_KEY", "CallEvent", "check_versions", "python_version", "runtime_facts"]
+__all__ = [
+    "CALL_MARK",
+    "EVENT_KEY",
+    "CallEvent",
+    "check_versions",
+    "python_version",
+    "runtime_facts",
+    "without_secrets",
+]
 
 #: What marks an event as one of hstmap's.
 EVENT_KEY: Final = "hstmap_call"
+#: What marks Lithops' payload as that of one of hstmap's calls, among its variables.
+CALL_MARK: Final = "HSTMAP_CALL"
+_SECRETS: Final = frozenset({"access_key_id", "secret_access_key", "session_token"})
 
 
 def python_version() -> str:
@@ -123,6 +134,27 @@ class CallEvent:
             data_range=tuple(ranges[0]) if ranges else (0, -1),
             timeout_s=float(payload["execution_timeout"]),
         )
+
+
+def without_secrets(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the keys out of the configuration that Lithops sends along.
+
+    Parameters
+    ----------
+    payload : mapping
+        Of a call that was sent through Lithops itself.
+
+    Returns
+    -------
+    dict
+    """
+    config = {
+        name: {key: value for key, value in section.items() if key not in _SECRETS}
+        if isinstance(section, Mapping)
+        else section
+        for name, section in payload["config"].items()
+    }
+    return {**payload, "config": config}
 
 
 def runtime_facts() -> dict[str, str]:

@@ -12,7 +12,14 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hstmap.aws.event import CallEvent, check_versions, python_version, runtime_facts
+from hstmap.aws.event import (
+    CALL_MARK,
+    CallEvent,
+    check_versions,
+    python_version,
+    runtime_facts,
+    without_secrets,
+)
 from hstmap.aws.function import VERSION_TAGS, find_function, keep_as_configured
 from hstmap.aws.session import AwsSession
 from hstmap.aws.settings import SECTION, AwsSettings, aws_settings
@@ -137,10 +144,15 @@ class LambdaBackend:
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
-        event = CallEvent.from_lithops(payload, self._bucket).as_dict()
+        if CALL_MARK in payload["extra_env"]:
+            event = CallEvent.from_lithops(payload, self._bucket).as_dict()
+        else:
+            event = without_secrets(payload)
         try:
             answer = self._client.invoke(
-                FunctionName=runtime_name, InvocationType="Event", Payload=json.dumps(event)
+                FunctionName=runtime_name,
+                InvocationType="Event",
+                Payload=json.dumps(event, default=str),  # Lithops sends bytes as their text
             )
         except self._client.exceptions.TooManyRequestsException:
             return None
@@ -149,6 +161,33 @@ class LambdaBackend:
             raise
         request_id: str = answer["ResponseMetadata"]["RequestId"]
         return request_id
+
+    def deploy_runtime(self, runtime_name: str, memory: int, timeout: int) -> dict[str, Any]:
+        """See to the function for a user of Lithops itself, and say what Lithops' worker says.
+
+        Parameters
+        ----------
+        runtime_name : str
+            The function.
+        memory, timeout : int
+            Those of the configuration, which `prepare` sets.
+
+        Returns
+        -------
+        dict
+
+        Raises
+        ------
+        EngineError
+            If the package has no Lithops.
+        """
+        self._config |= {"runtime_memory": memory, "runtime_timeout": timeout}
+        self.prepare()
+        answer = self._client.invoke(FunctionName=runtime_name, Payload=b'{"get_metadata": {}}')
+        told: dict[str, Any] = json.loads(answer["Payload"].read())
+        if "FunctionError" in answer:
+            raise EngineError(f"Lithops itself cannot be used there: {told.get('errorMessage')}")
+        return told
 
     def get_runtime_key(self, runtime_name: str, memory: int, version: str) -> str:
         """Return what Lithops keeps a runtime's metadata by."""

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from hstmap.bag.home import home_folder
 from hstmap.bag.invocations import Letter, Ticket
@@ -25,6 +25,7 @@ from hstmap.bag.wire import Program, perform
 from hstmap.errors import EngineError
 
 __all__ = [
+    "CALL_MARK",
     "fetch_letter",
     "import_lithops",
     "look_for_calls",
@@ -32,6 +33,9 @@ __all__ = [
     "remove_objects",
     "send_calls",
 ]
+
+#: Set for the calls that are hstmap's: a backend of ours sends them without what they do not need.
+CALL_MARK: Final = "HSTMAP_CALL"
 
 _MAKING = threading.Lock()  # making two executors at a time, Lithops trips over its own files
 
@@ -97,6 +101,7 @@ def send_calls(
         chunksize=1,
         timeout=None if timeout_s is None else max(1, math.ceil(timeout_s)),
         include_modules=None,
+        extra_env=dict.fromkeys([CALL_MARK], "1"),
     )
     return [(future.executor_id, future.job_id, future.call_id) for future in futures]
 

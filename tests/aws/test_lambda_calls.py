@@ -17,8 +17,15 @@ from typing import Any
 import pytest
 
 import hstmap
+from hstmap.aws import event as event_module
 from hstmap.aws.calls import run_in_fork
-from hstmap.aws.event import CallEvent, check_versions, python_version, runtime_facts
+from hstmap.aws.event import (
+    CallEvent,
+    check_versions,
+    python_version,
+    runtime_facts,
+    without_secrets,
+)
 from hstmap.errors import StaleRuntimeError
 
 PAYLOAD: dict[str, Any] = {
@@ -100,6 +107,17 @@ def test_an_event_survives_the_way():
 
 def test_an_event_has_nothing_of_the_configuration():
     assert "hush" not in json.dumps(CallEvent.from_lithops(PAYLOAD, "bucket").as_dict())
+
+
+def test_what_lithops_sends_itself_loses_its_keys_only():
+    sent = without_secrets(PAYLOAD | {"config": {"aws": {"secret_access_key": "h", "region": "r"}}})
+    assert sent == PAYLOAD | {"config": {"aws": {"region": "r"}}}
+
+
+def test_engine_and_backend_mean_the_same_mark():
+    from hstmap.bag import lithops_calls
+
+    assert event_module.CALL_MARK == lithops_calls.CALL_MARK
 
 
 def test_data_that_is_too_large_is_pointed_at():

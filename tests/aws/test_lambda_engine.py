@@ -150,6 +150,24 @@ def test_every_fault_ends_with_every_task_done(run, deployment, fault):
     assert len(fired) >= 1
 
 
+#: Each takes some seconds: HSTMAP_LONG_TESTS=1 pytest -k at_random
+N_SEEDS = 200 if os.environ.get("HSTMAP_LONG_TESTS") else 3
+
+
+@pytest.mark.parametrize("seed", range(N_SEEDS))
+def test_faults_at_random_end_with_every_task_done(run, deployment, seed):
+    script = deployment.aws.faults
+    script.reseed(seed)
+    kinds = ("throttle", "drop", "duplicate", "kill-before-init", "kill-midway", "kill-at-response")
+    for kind in kinds:
+        delay_s = 0.02 if kind == "kill-midway" else 0.0
+        script.add(
+            Fault(kind, function="hstmap", n_times=2, probability=0.2, delay_s=delay_s),
+        )
+    done = run(double, list(range(8)), retries=12, start_timeout_s=3.0, timeout_s=4.0)
+    assert [value[0] for value in values(done)] == [2 * n for n in range(8)]
+
+
 def end_environments(deployment: Any) -> None:
     """Change the function, which ends its environments, so that the next start is cold."""
     deployment.session.client("lambda").update_function_configuration(

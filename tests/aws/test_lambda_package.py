@@ -69,7 +69,7 @@ def test_what_is_not_in_it(names: set[str], unwanted: str):
 
 
 def test_licences_stay(names: set[str]):
-    for library in ("astropy", "numpy", "sep"):
+    for library in ("astropy", "numpy"):
         assert any(
             name.startswith(f"{library}-") and "LICENSE" in name.upper() for name in names
         ), library
