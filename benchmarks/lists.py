@@ -21,7 +21,7 @@ from benchmarks.photutils_list import run_photutils
 from benchmarks.sextractor import find_sextractor, run_sextractor
 from hstmap.batch import RunParameters
 from hstmap.wfc3.compare import Comparison, MatchParameters, compare
-from hstmap.wfc3.detect import detect
+from hstmap.wfc3.detect import PRESETS, detect
 from hstmap.wfc3.image import read_image
 from hstmap.wfc3.measure import MeasureParameters, measure
 from hstmap.wfc3.score import describe
@@ -90,8 +90,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def parameters() -> RunParameters:
-    """Give hstmap's defaults without its correction of fluxes, which the others do not make."""
-    return RunParameters(measure=MeasureParameters(pixel_area=False))
+    """Give the settings that all are run with: SExtractor's own least area and contrast.
+
+    Without the corrections that the others do not make.
+    """
+    return RunParameters(
+        detection=replace(PRESETS["default"], min_pixels=5, deblend_contrast=0.005),
+        measure=MeasureParameters(pixel_area=False, windowed_positions=False),
+    )
 
 
 def _images(arguments: argparse.Namespace) -> Iterator[tuple[str, Image]]:

@@ -121,13 +121,13 @@ def test_nothing_in_a_cone_is_an_empty_table(out, capsys):
 
 def test_sextractors_names_count_from_one(out, sources, tmp_path):
     file = tmp_path / "a.ecsv"
-    columns = "rootname,x,YMAX_IMAGE,ra,snr,kron_radius"
+    columns = "rootname,x_barycentre,YMAX_IMAGE,ra,snr,kron_radius"
     assert export(out, "--names", "sextractor", "--columns", columns, "-o", file) == 0
     table = Table.read(file)
     assert table.colnames == [
         "rootname", "X_IMAGE", "YMAX_IMAGE", "ALPHA_J2000", "snr", "KRON_RADIUS",
     ]  # fmt: skip
-    np.testing.assert_array_equal(table["X_IMAGE"], sources["x"] + 1)
+    np.testing.assert_array_equal(table["X_IMAGE"], sources["x_barycentre"] + 1)
     np.testing.assert_array_equal(table["YMAX_IMAGE"], sources["y_max"] + 1)
     np.testing.assert_array_equal(np.ma.filled(table["ALPHA_J2000"], np.nan), sources["ra"])
     np.testing.assert_array_equal(table["KRON_RADIUS"], sources["kron_radius"] * np.float32(2.5))

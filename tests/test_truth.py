@@ -46,14 +46,10 @@ def test_positions_are_not_shifted(sparse):
     assert abs(sparse["y_bias"]) < 0.01
 
 
-@pytest.mark.xfail(
-    reason="x and y are barycentres of few pixels: windowed ones are off by half as much"
-)
 def test_positions_are_good_at_50_sigma(sparse):
     assert sparse["distance_snr_50"] < 0.05
 
 
-@pytest.mark.xfail(reason="masked pixels are made up for as if light lay evenly over the circle")
 def test_errors_of_fluxes_are_right(sparse):
     assert 0.9 < sparse["pull_scatter"] < 1.15
     assert abs(sparse["pull_bias"]) < 0.5

@@ -135,7 +135,7 @@ def _parameters(arguments: argparse.Namespace) -> RunParameters:
     from hstmap.wfc3.detect import PRESETS
     from hstmap.wfc3.dq import mask_bits_from_good, parse_bits
     from hstmap.wfc3.image import ReadParameters
-    from hstmap.wfc3.measure import MeasureParameters
+    from hstmap.wfc3.photometry import MEASURE_PRESETS
 
     def given(**values: Any) -> dict[str, Any]:
         return {name: value for name, value in values.items() if value is not None}
@@ -158,7 +158,7 @@ def _parameters(arguments: argparse.Namespace) -> RunParameters:
             ima=arguments.ima or None,
         )
     )
-    measure = MeasureParameters(**given(kron_factor=arguments.kron_factor))
+    measure = replace(MEASURE_PRESETS[arguments.preset], **given(kron_factor=arguments.kron_factor))
     return RunParameters(read, detection, measure)
 
 

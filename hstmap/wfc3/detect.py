@@ -63,12 +63,12 @@ class DetectionParameters:
     """
 
     threshold: float = 1.5
-    min_pixels: int = 5
+    min_pixels: int = 4
     kernel_fwhm: float = 2.0
     kernel_size: int = 5
     filter_type: str = "conv"
     deblend_n_thresholds: int = 32
-    deblend_contrast: float = 0.001
+    deblend_contrast: float = 0.0005
     clean: float = 1.0
     mesh: int = 64
     mesh_filter: int = 3

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import sep
 
+from hstmap.wfc3.masked_light import UNCERTAINTY, masked_shares
 from hstmap.wfc3.photometry import (
+    ON_DETECTOR,
     KronFluxes,
     MeasureParameters,
     aperture_radii,
@@ -14,6 +17,7 @@ from hstmap.wfc3.photometry import (
     circle_fluxes,
     kron_fluxes,
     magnitudes,
+    pixel_size_arcsec,
     poisson_gain,
 )
 from hstmap.wfc3.pixel_area import pixel_area
@@ -27,13 +31,21 @@ if TYPE_CHECKING:
 __all__ = ["MeasureParameters", "Sources", "empty_sources", "measure"]
 
 Sources = dict[str, np.ndarray]
+Position = tuple[np.ndarray, np.ndarray]
 
 _POGSON: Final = 2.5 / np.log(10.0)
 _SATURATED_BIT: Final = 256
 _UPPER_LIMIT_FLAG: Final = 256
 _SATURATED_FLAG: Final = 512
-#: Products that no drizzling has brought to pixels of one area.
-_DISTORTED: Final = frozenset({"flt", "ima"})
+#: Width of the window that positions are weighed with: about a star's, so that it holds its light
+#: and little else.
+_WINDOW_SIGMA_PIXELS: Final = 1.3
+#: A window that moves further has gone to another source.
+_LARGEST_SHIFT_PIXELS: Final = 1.5
+#: Where more of a star's light is hidden, what is left does not tell its flux.
+_LARGEST_MASKED_SHARE: Final = 0.7
+#: Only to weigh hidden pixels by, where the filter is not known.
+_USUAL_WAVELENGTH_AA: Final = 14000.0
 
 
 def empty_sources() -> Sources:
@@ -70,16 +82,17 @@ def measure(image: Image, detection: Detection, parameters: MeasureParameters) -
     objects = detection.objects
     if len(objects) == 0:
         return empty_sources()
+    position = _positions(detection, parameters)
     # SEP's angle can leave its range by a rounding error, which its own photometry refuses.
     theta = np.clip(objects["theta"], -np.pi / 2, np.pi / 2)
     kron = kron_fluxes(detection, parameters, theta, poisson_gain(image.info))
-    area = _pixel_area(image, objects["x"], objects["y"], parameters)
-    dq = _or_around(image.dq, objects["x"], objects["y"], aperture_radii(image.info)[-1])
+    area = _pixel_area(image, position, parameters)
+    dq = _or_around(image.dq, *position, aperture_radii(image.info)[-1])
     columns = (
         _of_image(image.info, len(objects))
-        | _shapes(image, detection, theta)
+        | _shapes(image, detection, position, theta)
         | _photometry("auto", kron.flux * area, kron.flux_err * area, image.info.zero_point_ab)
-        | _apertures(image.info, detection, area)
+        | _apertures(image.info, detection, position, area)
     )
     columns |= {
         "kron_radius": kron.radius,
@@ -107,10 +120,21 @@ def _of_image(info: ImageInfo, n: int) -> Sources:
     }
 
 
-def _shapes(image: Image, detection: Detection, theta: np.ndarray) -> Sources:
-    """Give places, shapes and brightest pixels as SEP found them, and places on the sky."""
+def _positions(detection: Detection, parameters: MeasureParameters) -> Position:
+    """Give windowed positions, and barycentres where a window runs away or finds no light."""
+    x, y = detection.objects["x"], detection.objects["y"]
+    if not parameters.windowed_positions:
+        return x, y
+    sigma = np.full(len(x), _WINDOW_SIGMA_PIXELS)
+    xwin, ywin, _ = sep.winpos(detection.data, x, y, sigma, mask=detection.mask, subpix=1)
+    good = np.hypot(xwin - x, ywin - y) <= _LARGEST_SHIFT_PIXELS
+    return np.where(good, xwin, x), np.where(good, ywin, y)
+
+
+def _shapes(image: Image, detection: Detection, position: Position, theta: np.ndarray) -> Sources:
+    """Give places and shapes in the image and on the sky, and brightest pixels."""
     objects = detection.objects
-    x, y = objects["x"], objects["y"]
+    x, y = position
     ra, dec, position_angle = _sky(image, x, y, theta)
     ny, nx = detection.data.shape
     column, row = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp)
@@ -118,6 +142,8 @@ def _shapes(image: Image, detection: Detection, theta: np.ndarray) -> Sources:
         "number": np.arange(1, len(objects) + 1),
         "x": x,
         "y": y,
+        "x_barycentre": objects["x"],
+        "y_barycentre": objects["y"],
         "ra": ra,
         "dec": dec,
         "x_min": objects["xmin"],
@@ -155,13 +181,11 @@ def _sky(
     return ra[:n], dec[:n], np.degrees(np.arctan2(east, north)) % 180.0
 
 
-def _pixel_area(
-    image: Image, x: np.ndarray, y: np.ndarray, parameters: MeasureParameters
-) -> np.ndarray:
+def _pixel_area(image: Image, position: Position, parameters: MeasureParameters) -> np.ndarray:
     """Give what fluxes are multiplied by; 1 where nothing is to be corrected."""
-    if not parameters.pixel_area or image.info.product not in _DISTORTED:
-        return np.ones(len(x))
-    return pixel_area(image.wcs, x, y, (image.info.ltv1, image.info.ltv2))
+    if not parameters.pixel_area or image.info.product not in ON_DETECTOR:
+        return np.ones(len(position[0]))
+    return pixel_area(image.wcs, *position, (image.info.ltv1, image.info.ltv2))
 
 
 def _photometry(
@@ -177,9 +201,11 @@ def _photometry(
     }
 
 
-def _apertures(info: ImageInfo, detection: Detection, area: np.ndarray) -> Sources:
+def _apertures(
+    info: ImageInfo, detection: Detection, position: Position, area: np.ndarray
+) -> Sources:
     """Measure the two circles, and what follows from them for a point source."""
-    x, y = detection.objects["x"], detection.objects["y"]
+    x, y = position
     gain, zero_point = poisson_gain(info), info.zero_point_ab
     fluxes = [
         [value * area for value in circle_fluxes(detection, x, y, radius, gain)[:2]]
@@ -187,11 +213,10 @@ def _apertures(info: ImageInfo, detection: Detection, area: np.ndarray) -> Sourc
     ]
     shares = aperture_shares(info)
     (small, small_err), (large, large_err) = fluxes
-    share = np.nan if shares[1] is None else shares[1]
     columns: Sources = {}
     for i, (flux, flux_err) in enumerate(fluxes, start=1):
         columns |= _photometry(f"aper_{i}", flux, flux_err, zero_point)
-    columns |= _photometry("point", large / share, large_err / share, zero_point)
+    columns |= _point_fluxes(info, detection, position, (large, large_err))
     concentration = np.full(len(x), np.nan)
     both = (small > 0) & (large > 0)
     concentration[both] = 2.5 * np.log10(large[both] / small[both])
@@ -204,6 +229,30 @@ def _apertures(info: ImageInfo, detection: Detection, area: np.ndarray) -> Sourc
     )
     columns["point_like"] = _point_like(concentration, error, shares)
     return columns
+
+
+def _point_fluxes(
+    info: ImageInfo,
+    detection: Detection,
+    position: Position,
+    measured: tuple[np.ndarray, np.ndarray],
+) -> Sources:
+    """Turn the flux of the larger circle into that of a point source at its centre."""
+    flux, flux_err = measured
+    _, share = aperture_shares(info)
+    hidden, hidden_area = masked_shares(
+        detection.mask,
+        position,
+        aperture_radii(info)[-1],
+        round((info.photplam or _USUAL_WAVELENGTH_AA) / 10, 1),
+        pixel_size_arcsec(info),
+    )
+    # SEP has made up for the hidden area: that is undone, and the hidden light made up for.
+    seen = np.where(hidden <= _LARGEST_MASKED_SHARE, 1.0 - hidden, np.nan)
+    factor = (1.0 - hidden_area) / seen / (np.nan if share is None else share)
+    flux, flux_err = flux * factor, flux_err * factor
+    flux_err = np.hypot(flux_err, UNCERTAINTY * hidden * flux)
+    return _photometry("point", flux, flux_err, info.zero_point_ab) | {"masked_share": hidden}
 
 
 def _point_like(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from hstmap.wfc3.image import ImageInfo
 
 __all__ = [
+    "MEASURE_PRESETS",
+    "ON_DETECTOR",
     "KronFluxes",
     "MeasureParameters",
     "aperture_radii",
@@ -24,6 +26,7 @@ __all__ = [
     "circle_fluxes",
     "kron_fluxes",
     "magnitudes",
+    "pixel_size_arcsec",
     "poisson_gain",
 ]
 
@@ -41,7 +44,8 @@ _NOMINAL_PIXEL_SCALE: Final = 0.128
 #: A circle smaller than this, in pixels, holds less than one pixel.
 _LEAST_RADIUS: Final = 0.5
 #: Products whose pixels are the detector's, so that their shape on the sky is known.
-_ON_DETECTOR: Final = frozenset({"flt", "ima"})
+ON_DETECTOR: Final = frozenset({"flt", "ima"})
+_PLACEHOLDER_S: Final = 1.0
 #: What the table of encircled energy spans, nm.
 _TABULATED_NM: Final = (700.0, 1700.0)
 
@@ -60,16 +64,26 @@ class MeasureParameters:
     pixel_area : bool
         Whether fluxes are multiplied by the area of the pixel that they fell on; see
         `hstmap.wfc3.pixel_area`.
+    windowed_positions : bool
+        Whether positions are windowed ones, and circles lie around these; else barycentres.
     """
 
     kron_factor: float = 2.5
     min_kron_radius: float = 3.5
     pixel_area: bool = True
+    windowed_positions: bool = True
 
     def __post_init__(self) -> None:
         for name in ("kron_factor", "min_kron_radius"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} is {getattr(self, name)!r}; it must be more than 0")
+
+
+#: ``blog`` goes with the detection preset of that name.
+MEASURE_PRESETS: Final = {
+    "default": MeasureParameters(),
+    "blog": MeasureParameters(pixel_area=False, windowed_positions=False),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +125,10 @@ def poisson_gain(info: ImageInfo) -> float | None:
     Returns
     -------
     float or None
-        Electrons a data unit, which is the exposure time in s; None if nothing is to be added.
+        Electrons a data unit, which is the exposure time in s; None if nothing is to be added,
+        or if the exposure time is 1 s or less, which in drizzled images is a placeholder.
     """
-    if info.err_kind == "error" or not info.exposure_s:
+    if info.err_kind == "error" or not info.exposure_s or info.exposure_s <= _PLACEHOLDER_S:
         return None
     return info.exposure_s
 
@@ -164,6 +179,24 @@ def aperture_radii(info: ImageInfo) -> tuple[float, ...]:
     return tuple(max(radius / scale, _LEAST_RADIUS) for radius in APERTURE_RADII_ARCSEC)
 
 
+def pixel_size_arcsec(info: ImageInfo) -> tuple[float, float]:
+    """Give width and height of a pixel on the sky.
+
+    Parameters
+    ----------
+    info : ImageInfo
+
+    Returns
+    -------
+    (float, float)
+        arcsec.
+    """
+    if info.product in ON_DETECTOR:
+        return PIXEL_SIZE_ARCSEC
+    scale = round(info.pixel_scale_arcsec or _NOMINAL_PIXEL_SCALE, 4)
+    return scale, scale
+
+
 def aperture_shares(info: ImageInfo) -> tuple[float | None, ...]:
     """Give the share of a point source's light that the circular apertures catch.
 
@@ -181,8 +214,7 @@ def aperture_shares(info: ImageInfo) -> tuple[float | None, ...]:
     """
     if info.photplam is None or not _TABULATED_NM[0] <= info.photplam / 10 <= _TABULATED_NM[1]:
         return (None,) * len(APERTURE_RADII_ARCSEC)
-    scale = info.pixel_scale_arcsec or _NOMINAL_PIXEL_SCALE
-    pixel = PIXEL_SIZE_ARCSEC if info.product in _ON_DETECTOR else (scale, scale)
+    pixel = pixel_size_arcsec(info)
     # Rounded, so that frames of one filter and slightly different scales share one table.
     return tuple(
         aperture_fraction(round(info.photplam / 10, 1), round(radius, 2), pixel)

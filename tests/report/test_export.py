@@ -146,7 +146,7 @@ def test_descriptions_and_ucds_go_with_the_columns():
         known = arrow.field(column.name).metadata
         assert known[b"ucd"].decode() == column.ucd
         assert known[b"description"].decode() == column.description
-    assert header.get("TSEX6") == "X_IMAGE"
+    assert header.get("TSEX6") == "XWIN_IMAGE"
 
 
 @pytest.mark.parametrize("columns", [COLUMNS, IMAGE_COLUMNS])
@@ -236,7 +236,7 @@ def test_a_file_of_no_format_is_refused(file, given_format, said):
 def test_columns_are_chosen_in_the_order_of_their_names():
     assert choose_columns(COLUMNS, None) == SOURCE_COLUMNS
     chosen = choose_columns(COLUMNS, "dec, ra,X_IMAGE,_healpix_29")
-    assert [column.name for column in chosen] == ["dec", "ra", "x", "_healpix_29"]
+    assert [column.name for column in chosen] == ["dec", "ra", "x_barycentre", "_healpix_29"]
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_columns_are_chosen_in_the_order_of_their_names():
         ("ra,flux_auot", "no column 'flux_auot'; there is flux_auto, "),
         ("RA,DEC", "no column 'RA'; there is ra"),
         ("ra,,dec", "no column ''"),
-        ("x,ra,X_IMAGE", "'x' twice"),
+        ("x,ra,XWIN_IMAGE", "'x' twice"),
     ],
 )
 def test_columns_that_cannot_be_had_are_refused(names, said):
@@ -280,10 +280,11 @@ def test_pixels_are_counted_from_one():
         )
     }
     pixels = {
-        "X_IMAGE", "Y_IMAGE", "XMIN_IMAGE", "XMAX_IMAGE", "YMIN_IMAGE", "YMAX_IMAGE",
+        "X_IMAGE", "Y_IMAGE", "XWIN_IMAGE", "YWIN_IMAGE",
+        "XMIN_IMAGE", "XMAX_IMAGE", "YMIN_IMAGE", "YMAX_IMAGE",
     }  # fmt: skip
     assert moved == pixels | {"KRON_RADIUS", "FLAGS"}
-    np.testing.assert_array_equal(renamed.values["X_IMAGE"], values["x"] + 1)
+    np.testing.assert_array_equal(renamed.values["X_IMAGE"], values["x_barycentre"] + 1)
     assert renamed.values["XMIN_IMAGE"].tolist() == [1, 2, 3, 501, 1014]
     for column in renamed.columns:
         if column.name in pixels:

@@ -197,3 +197,52 @@ def test_stars_are_point_like_and_galaxies_are_not():
     assert (sources["point_like"][galaxies] == 1).mean() < 0.3
     bias = sources["mag_point"][stars] - np.array(truth["mag_ab"])[nearest][stars]
     assert abs(np.median(bias)) < 0.02
+
+
+def test_windowed_positions_are_better_than_barycentres():
+    rng = np.random.default_rng(3)
+    stars = np.stack(np.meshgrid(np.arange(20, 480, 40), np.arange(20, 480, 40)), -1).reshape(-1, 2)
+    stars = stars + rng.uniform(-0.5, 0.5, stars.shape)
+    image = make_image(stars, flux=60.0, shape=(512, 512))
+    sources, _ = measured(image)
+    found = np.column_stack([sources["x"], sources["y"]])
+    barycentres = np.column_stack([sources["x_barycentre"], sources["y_barycentre"]])
+
+    def error(positions):
+        distance = np.linalg.norm(positions[None] - stars[:, None], axis=2)
+        return np.median(distance.min(axis=1))
+
+    assert error(found) < error(barycentres) < 0.2
+
+
+def test_positions_are_barycentres_where_that_is_asked():
+    image = make_image(STARS, flux=60.0)
+    detection = detect(image, PRESETS["default"])
+    sources = measure(image, detection, MeasureParameters(windowed_positions=False))
+    np.testing.assert_array_equal(sources["x"], detection.objects["x"])
+    np.testing.assert_array_equal(sources["x"], sources["x_barycentre"])
+
+
+def test_a_star_with_a_masked_core_keeps_its_flux():
+    info = {"photplam": 15369.0}
+    whole = make_image([(64.0, 64.0)], flux=500.0, **info)
+    holed = make_image([(64.0, 64.0)], flux=500.0, **info)
+    holed.mask[64, 65] = True
+    plain, holey = (
+        {name: values[brightest(s, 1)[0]] for name, values in s.items()}
+        for s in (measured(whole)[0], measured(holed)[0])
+    )
+    assert holey["masked_share"] > 0.05
+    assert plain["masked_share"] == 0
+    assert holey["flux_point"] == pytest.approx(plain["flux_point"], rel=0.1)
+    assert holey["flux_point_err"] > plain["flux_point_err"]
+
+
+def test_a_star_that_is_mostly_masked_has_no_flux_as_a_point():
+    image = make_image([(64.0, 64.0)], flux=500.0, photplam=15369.0)
+    image.mask[62:67, 63:66] = True
+    sources, _ = measured(image)
+    near = np.hypot(sources["x"] - 64, sources["y"] - 64) < 4
+    hidden = sources["masked_share"] > 0.7
+    assert np.isnan(sources["flux_point"][hidden]).all()
+    assert np.isfinite(sources["flux_aper_2"][near]).all()

@@ -108,7 +108,8 @@ def test_equals_sep_called_directly(frames):
         sci = hdus["SCI"].data.astype(np.float32)
         err = hdus["ERR"].data.astype(np.float32)
         dq = hdus["DQ"].data
-    uncorrected = RunParameters(measure=MeasureParameters(pixel_area=False))
+    plain = MeasureParameters(pixel_area=False, windowed_positions=False)
+    uncorrected = RunParameters(measure=plain)
     image, sources = sources_of(frames, "ib6o23rwq", uncorrected)
     bad = (dq & (1 + 2 + 4 + 8 + 16 + 128 + 1024 + 4096)) != 0
     parameters = DetectionParameters()

@@ -1,0 +1,99 @@
+"""How much of a star's light fell on masked pixels.
+
+SEP makes up for the masked pixels of an aperture as if light lay evenly over it. A star's does not:
+a masked core hides most of it, a masked rim hardly any.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Final
+
+import numpy as np
+
+from hstmap.wfc3.encircled_energy import PIXEL_SIZE_ARCSEC, box_sum, fine_profile
+
+__all__ = ["UNCERTAINTY", "masked_shares"]
+
+#: What is made up for is uncertain by this share of itself: the profile is a filter's mean one.
+UNCERTAINTY: Final = 0.2
+
+_N_FINE: Final = 20
+_STEP_PIXELS: Final = 0.1
+#: A pixel whose centre is further than half a diagonal from the circle lies outside it.
+_HALF_DIAGONAL: Final = math.sqrt(0.5)
+
+
+@functools.lru_cache(maxsize=64)
+def _light_of_pixels(
+    wavelength_nm: float, half_size: int, pixel_size_arcsec: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tabulate the share of a star's light in a pixel by the distance of its centre.
+
+    Returns
+    -------
+    distance, share : numpy.ndarray
+        Pixels, and mean share at that distance.
+    """
+    _, _, profile = fine_profile(wavelength_nm, half_size + 1, _N_FINE, pixel_size_arcsec)
+    pixels = box_sum(profile, _N_FINE)
+    steps = (np.arange(len(pixels)) - (len(pixels) - 1) / 2.0) / _N_FINE
+    distance = np.hypot(steps[None, :], steps[:, None]).ravel()
+    edges = np.arange(0.0, half_size, _STEP_PIXELS)
+    bins = np.digitize(distance, edges) - 1
+    counts = np.bincount(bins, minlength=len(edges))[: len(edges)]
+    sums = np.bincount(bins, pixels.ravel(), minlength=len(edges))[: len(edges)]
+    return edges + _STEP_PIXELS / 2, sums / np.maximum(counts, 1)
+
+
+def masked_shares(
+    mask: np.ndarray,
+    position: tuple[np.ndarray, np.ndarray],
+    radius: float,
+    wavelength_nm: float,
+    pixel_size_arcsec: tuple[float, float] = PIXEL_SIZE_ARCSEC,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give the masked share of circles, by light of a star at their centre and by area.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        bool, shape (ny, nx): True where a pixel is not used. What lies outside is not, either.
+    position : (numpy.ndarray, numpy.ndarray)
+        Centres, pixels from 0, shape (n,).
+    radius : float
+        Pixels.
+    wavelength_nm : float
+        Pivot wavelength of the filter.
+    pixel_size_arcsec : (float, float)
+        Width and height of a pixel.
+
+    Returns
+    -------
+    of_light, of_area : numpy.ndarray
+        float64, shape (n,), from 0 to 1.
+    """
+    x, y = position
+    reach = math.ceil(radius) + 1
+    offsets = np.arange(-reach, reach + 1)
+    ny, nx = mask.shape
+    column = np.rint(x).astype(np.intp)[:, None] + offsets
+    row = np.rint(y).astype(np.intp)[:, None] + offsets
+    unused = mask[row.clip(0, ny - 1)[:, :, None], column.clip(0, nx - 1)[:, None, :]].copy()
+    unused |= ((column < 0) | (column >= nx))[:, None, :]
+    unused |= ((row < 0) | (row >= ny))[:, :, None]
+    of_light, of_area = np.zeros(len(x)), np.zeros(len(x))
+    some = np.flatnonzero(unused.any(axis=(1, 2)))
+    dx2 = (column[some] - x[some, None]) ** 2
+    dy2 = (row[some] - y[some, None]) ** 2
+    distance = np.sqrt(dx2[:, None, :] + dy2[:, :, None])
+    # The share of a pixel inside the circle, exact where its edge is straight across it.
+    cover = np.clip(radius - distance + 0.5, 0.0, 1.0)
+    cover[distance > radius + _HALF_DIAGONAL] = 0.0
+    at, share = _light_of_pixels(wavelength_nm, reach + 2, pixel_size_arcsec)
+    light = np.interp(distance, at, share) * cover
+    unused = unused[some]
+    of_light[some] = (light * unused).sum(axis=(1, 2)) / light.sum(axis=(1, 2))
+    of_area[some] = (cover * unused).sum(axis=(1, 2)) / cover.sum(axis=(1, 2))
+    return of_light, of_area
