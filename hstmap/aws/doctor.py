@@ -12,6 +12,7 @@ from hstmap.aws.deploy import POLICY_NAME, bucket_region, find_log_group
 from hstmap.aws.event import check_versions, runtime_facts
 from hstmap.aws.function import (
     VERSION_TAGS,
+    concurrency_quota,
     configuration_changes,
     event_policy_changes,
     find_function,
@@ -131,8 +132,7 @@ def _bucket(session: AwsSession, settings: AwsSettings) -> Iterator[Finding]:
 
 
 def _concurrency(session: AwsSession, settings: AwsSettings) -> Iterator[Finding]:
-    limits = session.client("lambda").get_account_settings()["AccountLimit"]
-    quota = int(limits["UnreservedConcurrentExecutions"])
+    quota = concurrency_quota(session.client("lambda"))
     n = min(quota, settings.max_workers)
     minutes = _N_IMAGES * _IMAGE_S / n / 60
     detail = f"{quota} at a time; the {_N_IMAGES:,} images of 2018 take {minutes:,.0f} min at least"
@@ -140,8 +140,8 @@ def _concurrency(session: AwsSession, settings: AwsSettings) -> Iterator[Finding
         yield Finding(
             "concurrency",
             "warn",
-            f"{detail}; max_workers is {settings.max_workers}",
-            f"set max_workers: {quota}, or ask for more: https://console.aws.amazon.com/"
+            f"{detail}; max_workers is {settings.max_workers}, of which {quota} are used",
+            "ask for more, if time matters: https://console.aws.amazon.com/"
             "servicequotas/home/services/lambda/quotas/L-B99A9384",
         )
     else:

@@ -12,6 +12,7 @@ from hstmap.aws.settings import AwsSettings
 
 __all__ = [
     "VERSION_TAGS",
+    "concurrency_quota",
     "configuration_changes",
     "event_policy_changes",
     "find_function",
@@ -105,6 +106,18 @@ def find_function(client: Any, name: str) -> dict[str, Any] | None:
     except client.exceptions.ResourceNotFoundException:
         return None
     return found
+
+
+def concurrency_quota(client: Any) -> int:
+    """Return how many invocations the account allows at a time.
+
+    Parameters
+    ----------
+    client : object
+        boto3's, of Lambda.
+    """
+    limits = client.get_account_settings()["AccountLimit"]
+    return int(limits["UnreservedConcurrentExecutions"])
 
 
 def configuration_changes(settings: AwsSettings, current: Mapping[str, Any]) -> dict[str, Any]:

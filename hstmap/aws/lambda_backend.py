@@ -20,9 +20,14 @@ from hstmap.aws.event import (
     runtime_facts,
     without_secrets,
 )
-from hstmap.aws.function import VERSION_TAGS, find_function, keep_as_configured
+from hstmap.aws.function import (
+    VERSION_TAGS,
+    concurrency_quota,
+    find_function,
+    keep_as_configured,
+)
 from hstmap.aws.session import AwsSession
-from hstmap.aws.settings import SECTION, AwsSettings, aws_settings
+from hstmap.aws.settings import SECTION, AwsSettings, aws_settings, default_bucket
 from hstmap.errors import EngineError
 
 __all__ = ["LambdaBackend", "load_config"]
@@ -45,8 +50,12 @@ def load_config(config: dict[str, Any], name: str) -> None:
     name : str
         Of the section.
     """
-    given = {SECTION: config[name], "aws": config.get("aws"), "aws_s3": config.get("aws_s3")}
+    storage = config["aws_s3"] = config.get("aws_s3") or {}
+    given = {SECTION: config[name], "aws": config.get("aws"), "aws_s3": storage}
     settings = aws_settings(given, account_id="")
+    if "storage_bucket" not in storage:  # else Lithops would make one that workers may not use
+        account_id = AwsSession(settings.region).account_id()
+        storage["storage_bucket"] = default_bucket(account_id, settings.region)
     config[name] = {
         **_LITHOPS_NEEDS,
         **(config.get("aws") or {}),
@@ -73,6 +82,8 @@ class LambdaBackend:
     ----------
     refusal : Exception or None
         Why Lambda would not take an invocation, if not for want of room.
+    n_places : int
+        Invocations that the account allows at a time; known after `prepare`.
     """
 
     type = "faas"
@@ -83,6 +94,7 @@ class LambdaBackend:
         self._session = AwsSession(config["region"], n_attempts=_N_ATTEMPTS)
         self._client = self._session.client("lambda")
         self.refusal: Exception | None = None
+        self.n_places = 0
 
     def prepare(self) -> dict[str, Any]:
         """Make sure that the function is there, of this version, and set up as configured.
@@ -110,6 +122,7 @@ class LambdaBackend:
         deployed = {name: tags.get(tag, "") for name, tag in VERSION_TAGS.items()}
         check_versions(runtime_facts(), deployed)
         keep_as_configured(self._client, settings, found)
+        self.n_places = concurrency_quota(self._client)
         return {
             "preinstalls": [],
             "python_version": python_version(),

@@ -76,6 +76,8 @@ def runner_policy(settings: AwsSettings) -> dict[str, Any]:
         ),
         _allow(["s3:ListBucket"], _arns(buckets)),
         _allow(["logs:FilterLogEvents"], [f"{_log_group(settings)}:*"]),
+        # It has no resource to be narrowed to.
+        _allow(["lambda:GetAccountSettings"], ["*"]),
     )
 
 
@@ -130,8 +132,8 @@ def deployer_policy(settings: AwsSettings) -> dict[str, Any]:
             ["logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:PutRetentionPolicy"],
             [_log_group(settings), f"{_log_group(settings)}:*"],
         ),
-        # These have no resources to be narrowed to.
-        _allow(["lambda:GetAccountSettings", "logs:DescribeLogGroups"], ["*"]),
+        # Neither has this.
+        _allow(["logs:DescribeLogGroups"], ["*"]),
     )
 
 

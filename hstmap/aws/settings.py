@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hstmap.errors import UsageError
 
-__all__ = ["SECTION", "AwsSettings", "aws_settings"]
+__all__ = ["SECTION", "AwsSettings", "aws_settings", "default_bucket", "own_role_name"]
 
 SECTION: Final = "aws_lambda"
 _STORAGE: Final = "aws_s3"

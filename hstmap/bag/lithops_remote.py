@@ -38,9 +38,18 @@ _UNLIMITED: Final = 1_000_000
 
 
 class OwnBackend(Protocol):
-    """What a backend of `OWN_BACKENDS` has beside what Lithops asks of one."""
+    """What a backend of `OWN_BACKENDS` has beside what Lithops asks of one.
+
+    Attributes
+    ----------
+    refusal : Exception or None
+        Why it would not take an invocation.
+    n_places : int
+        Invocations that can be under way at a time; known after `prepare`.
+    """
 
     refusal: Exception | None
+    n_places: int
 
     def prepare(self) -> dict[str, Any]:
         """Make sure that calls can be sent, and return what Lithops wants to know of a runtime.
@@ -92,12 +101,14 @@ class RemoteMailbox:
             "telemetry": False,
         }
         executor = make_executor(config)
-        if name in OWN_BACKENDS:
-            self._own = executor.compute_handler.backend
-            _tell_runtime_metadata(executor, self._own.prepare())
         settings = executor.config
         section = settings[executor.backend]
         self.n_slots = int(self._options.n_workers or section["max_workers"])
+        if name in OWN_BACKENDS:
+            self._own = executor.compute_handler.backend
+            _tell_runtime_metadata(executor, self._own.prepare())
+            # What waits in the backend's queue would look like what never starts.
+            self.n_slots = min(self.n_slots, self._own.n_places)
         self.poll_interval_s = float(settings["lithops"]["monitoring_interval"])
         limit_s = float(section.get("runtime_timeout") or settings["lithops"]["execution_timeout"])
         # The worker ends a call itself when its time is over; who is silent then is not there.

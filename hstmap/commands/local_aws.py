@@ -1,7 +1,7 @@
 """Start an AWS of one's own on this machine, to try everything without an account.
 
 It runs until Ctrl-C; what it prints leads other shells there. With --demo it goes through doctor,
-deploy, map, reduce and undeploy by itself, on SOURCE or a few simulated images, and ends.
+deploy, map, reduce, bill and undeploy by itself, on SOURCE or a few simulated images, and ends.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ def _demonstrate(aws: LocalAws, arguments: argparse.Namespace, console: Console)
         (["doctor", *target], {0}),
         (["map", *sources, "--out", run_url, "--no-reduce", *target], {0, 1}),
         (["reduce", run_url], {0, 1}),
+        (["bill", run_url, "--architecture", "x86_64"], {0}),
         (["undeploy", *target], {0}),
     ]
     # The client's own, but none that leads to another AWS.

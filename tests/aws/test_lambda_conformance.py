@@ -16,9 +16,9 @@ import yaml
 TESTS = Path(__file__).resolve().parents[1]
 REPOSITORY = TESTS.parent
 #: All of them take two minutes: HSTMAP_LONG_TESTS=1 pytest tests/aws/test_lambda_conformance.py
-MODULES = ("call_async", "storage", "retries")
+MODULES: tuple[str, ...] = ("storage", "call_async")
 if os.environ.get("HSTMAP_LONG_TESTS"):
-    MODULES += ("map", "map_reduce")
+    MODULES += ("map", "map_reduce", "retries")
 #: Executors within workers, which would need the backend there; the internet; folders that client
 #: and worker share.
 NOT_HERE = "not return_futures and not url and not inside and not timing_map"

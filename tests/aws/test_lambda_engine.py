@@ -66,6 +66,20 @@ def test_calls_bring_their_values_and_are_told_cold_from_warm(run, deployment):
     assert sum(told) == sum(run.is_cold for run in runs)
 
 
+def test_reports_are_json_in_a_log_that_is_not_kept_for_ever(run, deployment):
+    values(run(double, [1]))
+    deployment.aws.wait_until_idle()
+    client, group = deployment.aws.client("logs"), deployment.settings.log_group
+    events = client.filter_log_events(logGroupName=group)["events"]
+    lines = [json.loads(item["message"]) for item in events]
+    reports = [line["record"] for line in lines if line.get("type") == "platform.report"]
+    assert reports
+    assert all(report["metrics"]["billedDurationMs"] > 0 for report in reports)
+    assert any("lithops.jobs/" in str(line.get("message")) for line in lines)  # which call it was
+    (found,) = client.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+    assert found["retentionInDays"] == 30
+
+
 def test_each_call_has_a_process_of_its_own_in_a_warm_environment(run):
     pids = [value[1] for value in values(run(double, [1, 2, 3], n_workers=1))]
     assert len(set(pids)) == 3
@@ -151,7 +165,7 @@ def test_every_fault_ends_with_every_task_done(run, deployment, fault):
 
 
 #: Each takes some seconds: HSTMAP_LONG_TESTS=1 pytest -k at_random
-N_SEEDS = 200 if os.environ.get("HSTMAP_LONG_TESTS") else 3
+N_SEEDS = 200 if os.environ.get("HSTMAP_LONG_TESTS") else 2
 
 
 @pytest.mark.parametrize("seed", range(N_SEEDS))
@@ -173,6 +187,24 @@ def end_environments(deployment: Any) -> None:
     deployment.session.client("lambda").update_function_configuration(
         FunctionName="hstmap", Description=f"at {time.time()}"
     )
+
+
+def note_times(_: object) -> tuple[float, float]:
+    begun = time.time()
+    time.sleep(0.1)
+    return begun, time.time()
+
+
+def test_no_more_is_sent_than_the_account_allows(run, deployment):
+    config = deployment.lithops_config
+    config["aws_lambda"]["max_workers"] = 1000
+    n_before = len(deployment.aws.request_log)
+    done = run(note_times, [0] * 24, lithops_config=config)
+    assert sum(len(attempts) for attempts in done.values()) == 24
+    spans = values(done)
+    n_at_once = max(sum(a <= begun < b for a, b in spans) for begun, _ in spans)
+    assert n_at_once <= deployment.aws.options.concurrency == 10
+    assert {request.status for request in deployment.aws.request_log[n_before:]} <= {200, 202}
 
 
 def test_a_changed_memory_and_time_out_take_effect(run, deployment):
@@ -221,6 +253,16 @@ def test_a_function_that_is_not_there_is_told_with_the_command(run, deployment):
     config["aws_lambda"]["runtime"] = "elsewhere"
     with pytest.raises(EngineError, match=r"no function 'elsewhere'.*hstmap deploy"):
         run(double, [1], lithops_config=config)
+
+
+def test_without_a_bucket_in_the_configuration_that_of_the_deployment_is_used(run, deployment):
+    config = deployment.lithops_config
+    del config["aws_s3"]
+    values(run(double, [1], lithops_config=config))
+    buckets = deployment.aws.client("s3").list_buckets()["Buckets"]
+    assert [b["Name"] for b in buckets if b["Name"].startswith(("lithops", "hstmap"))] == [
+        deployment.settings.bucket
+    ]
 
 
 def test_keys_in_the_configuration_are_refused(run, deployment):

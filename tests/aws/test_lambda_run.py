@@ -207,7 +207,7 @@ def test_the_demonstration_goes_through_everything(tmp_path, images, monkeypatch
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     done = hstmap("local-aws", "--demo", str(frames), "--out", str(out))
     assert done.returncode == 0, done.stdout + done.stderr
-    for command in ("doctor", "deploy", "map", "reduce", "undeploy"):
+    for command in ("doctor", "deploy", "map", "reduce", "bill", "undeploy"):
         assert f"$ hstmap {command}" in done.stdout
     assert "2 ok" in done.stdout
     assert "billed" in done.stdout
