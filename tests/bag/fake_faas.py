@@ -44,18 +44,20 @@ class ServerlessBackend:
         if fate == "fail":
             raise OSError("the backend cannot be reached")
         if fate in ("run", "twice"):
-            for _ in range(2 if fate == "twice" else 1):
-                self._start(payload)
+            self._start(payload, 2 if fate == "twice" else 1)
         return f"activation {len(self.log)}"
 
-    def _start(self, payload: dict[str, Any]) -> None:
+    def _start(self, payload: dict[str, Any], n_times: int) -> None:
+        """Start a process; a second time comes after the first, as both write the same notes."""
         from lithops.constants import TEMP_DIR
 
         folder = Path(TEMP_DIR)
         file = folder / f"payload-{uuid.uuid4()}.json"
         file.write_text(json.dumps(payload, default=str))
         self.processes.append(
-            subprocess.Popen([sys.executable, __file__, str(file)], env={"TMPDIR": str(folder)})
+            subprocess.Popen(
+                [sys.executable, __file__, *[str(file)] * n_times], env={"TMPDIR": str(folder)}
+            )
         )
 
     def get_runtime_key(self, runtime_name: str, memory: int, version: str) -> str:
@@ -115,11 +117,12 @@ def register() -> None:
 
 
 def main() -> None:
-    """Be the worker of one invocation."""
+    """Be the worker of one invocation, or of the same one twice."""
     from lithops.worker import function_handler
 
     register()
-    function_handler(json.loads(Path(sys.argv[1]).read_text()))
+    for file in sys.argv[1:]:
+        function_handler(json.loads(Path(file).read_text()))
 
 
 if __name__ == "__main__":
