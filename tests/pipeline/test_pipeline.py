@@ -168,7 +168,7 @@ def test_more_images_may_be_added_and_none_taken_away(images, tmp_path):
 def test_other_parameters_into_the_same_place_are_refused_with_both_values(images, tmp_path):
     run([images], tmp_path / "out")
     parameters = dataclasses.replace(PARAMETERS, detection=PRESETS["blog"])
-    with pytest.raises(RunMismatchError, match=r"detection\.min_pixels is 5 there and 8 here"):
+    with pytest.raises(RunMismatchError, match=r"detection\.mesh is 64 there and 32 here"):
         run([images], tmp_path / "out", parameters=parameters)
     with pytest.raises(RunMismatchError, match="catalogs is True there and False here"):
         run([images], tmp_path / "out", catalogs=False)
