@@ -26,7 +26,7 @@ from hstmap.wfc3.simulate import simulate_flt
 from hstmap.wfc3.simulate_scene import scene
 from hstmap.worker import run_batch
 
-SEP_FUNCTIONS = ("extract", "kron_radius", "sum_ellipse", "sum_circle", "flux_radius")
+SEP_FUNCTIONS = ("extract", "kron_radius", "sum_ellipse", "sum_circle", "flux_radius", "winpos")
 BACKGROUND = ("model", "back", "rms")
 
 
