@@ -35,13 +35,13 @@ from hstmap.run_record import begin_run, check_same_run, delete_run, done_images
 from hstmap.storage import RequestCounts, StorageOptions, Store, open_store
 from hstmap.wfc3.catalog import parquet_part
 from hstmap.wfc3.measure import empty_sources
+from hstmap.wfc3.schema import FAILED_OUTCOMES
 from hstmap.worker import run_batch
 
 if TYPE_CHECKING:
     from hstmap.archive.manifest import Manifest
 
 __all__ = [
-    "FAILED_OUTCOMES",
     "MapResult",
     "RunOptions",
     "RunPlan",
@@ -49,8 +49,6 @@ __all__ = [
     "run_map",
 ]
 
-#: Outcomes that another attempt may better.
-FAILED_OUTCOMES: Final = frozenset({"failed", "missing", "forbidden"})
 _LARGEST_BATCH: Final = 100
 _BATCHES_A_WORKER: Final = 8
 

@@ -10,7 +10,7 @@ import hstmap
 from hstmap.archive.manifest import Manifest
 from hstmap.batch import RunParameters
 from hstmap.errors import MissingObjectError, RunMismatchError
-from hstmap.parts import part_images, part_keys
+from hstmap.parts import placed_images
 from hstmap.storage import Store
 
 __all__ = [
@@ -142,11 +142,7 @@ def done_images(store: Store) -> dict[str, str]:
     dict of str to str
         Outcome by rootname.
     """
-    return {
-        row["rootname"]: row["outcome"]
-        for _, rows in part_images(store, part_keys(store))
-        for row in rows
-    }
+    return {name: image.row["outcome"] for name, image in placed_images(store).items()}
 
 
 def begin_run(

@@ -251,8 +251,9 @@ def _map(
     from hstmap.bag.ledger import Ledger
     from hstmap.bag.progress import Progress
     from hstmap.commands.engines import engine_options
-    from hstmap.pipeline import FAILED_OUTCOMES, run_map
+    from hstmap.pipeline import run_map
     from hstmap.storage import open_store
+    from hstmap.wfc3.schema import FAILED_OUTCOMES
 
     settings, options = how
     n_images = plan.n_todo + len(plan.unused)

@@ -6,13 +6,12 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from hstmap.wfc3.schema import FAILED_OUTCOMES, OUTCOMES
+
 if TYPE_CHECKING:
     from hstmap.summary import Summary
 
 __all__ = ["exit_status", "outcomes_line", "summary_lines"]
-
-_FAILED = ("failed", "missing", "forbidden")
-_ORDER = ("ok", "empty", "rejected", *_FAILED)
 
 
 def exit_status(outcomes: Mapping[str, int]) -> int:
@@ -27,7 +26,7 @@ def exit_status(outcomes: Mapping[str, int]) -> int:
     -------
     int
     """
-    return int(any(outcomes.get(outcome) for outcome in _FAILED))
+    return int(any(outcomes.get(outcome) for outcome in FAILED_OUTCOMES))
 
 
 def outcomes_line(outcomes: Mapping[str, int]) -> str:
@@ -41,7 +40,7 @@ def outcomes_line(outcomes: Mapping[str, int]) -> str:
     -------
     str
     """
-    return ", ".join(f"{outcomes[name]:,} {name}" for name in _ORDER if outcomes.get(name))
+    return ", ".join(f"{outcomes[name]:,} {name}" for name in OUTCOMES if outcomes.get(name))
 
 
 def summary_lines(summary: Summary) -> list[str]:

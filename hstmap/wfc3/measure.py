@@ -10,6 +10,7 @@ import sep
 from hstmap.wfc3.masked_light import UNCERTAINTY, masked_shares
 from hstmap.wfc3.photometry import (
     ON_DETECTOR,
+    POGSON,
     KronFluxes,
     MeasureParameters,
     aperture_radii,
@@ -33,7 +34,6 @@ __all__ = ["MeasureParameters", "Sources", "empty_sources", "measure"]
 Sources = dict[str, np.ndarray]
 Position = tuple[np.ndarray, np.ndarray]
 
-_POGSON: Final = 2.5 / np.log(10.0)
 _SATURATED_BIT: Final = 256
 _UPPER_LIMIT_FLAG: Final = 256
 _SATURATED_FLAG: Final = 512
@@ -224,7 +224,7 @@ def _apertures(
     # The small circle lies in the large one: what they share cancels, the ring's noise remains.
     ring_err = np.sqrt(np.maximum(large_err**2 - small_err**2, 0.0))
     error = np.full(len(x), np.nan)
-    error[both] = _POGSON * np.hypot(
+    error[both] = POGSON * np.hypot(
         small_err[both] * (1 / small[both] - 1 / large[both]), ring_err[both] / large[both]
     )
     columns["point_like"] = _point_like(concentration, error, shares)

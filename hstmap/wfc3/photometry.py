@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MEASURE_PRESETS",
     "ON_DETECTOR",
+    "POGSON",
     "KronFluxes",
     "MeasureParameters",
     "aperture_radii",
@@ -35,7 +36,7 @@ _KRON_ISOPHOTAL_RADII: Final = 6.0
 #: Samples a pixel and axis where an aperture's edge cuts it, as in SExtractor.
 _SUBPIXELS: Final = 5
 #: Magnitudes a relative error of flux: 2.5 / ln 10.
-_POGSON: Final = 2.5 / np.log(10.0)
+POGSON: Final = 2.5 / np.log(10.0)
 #: Of the flags of the Kron radius itself: all masked, not positive. That some pixel of its large
 #: ellipse is masked or outside says nothing of the flux, whose own ellipse has its own flags.
 _KRON_FLAGS: Final = 64 | 128
@@ -160,7 +161,7 @@ def magnitudes(
     measured = np.where(positive, flux, UPPER_LIMIT_SIGMA * flux_err)
     some = measured > 0
     mag[some] = zero_point - 2.5 * np.log10(measured[some])
-    mag_err[positive] = _POGSON * flux_err[positive] / flux[positive]
+    mag_err[positive] = POGSON * flux_err[positive] / flux[positive]
     return mag, mag_err
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 __all__ = [
     "APERTURE_RADII_ARCSEC",
+    "FAILED_OUTCOMES",
     "FLAGS",
     "IMAGE_COLUMNS",
     "OUTCOMES",
@@ -42,6 +43,9 @@ POINT_LIKE_SIGMA: Final = 2.0
 
 #: How a row of the manifest can end.
 OUTCOMES: Final = ("ok", "empty", "rejected", "failed", "missing", "forbidden")
+
+#: Those of images that were wanted and not had, which another attempt may better.
+FAILED_OUTCOMES: Final = ("failed", "missing", "forbidden")
 
 #: Bits of the column ``flags``. Those up to 128 are SEP's own (its ``OBJ_*`` and ``APER_*``);
 #: what is said of the Kron ellipse holds for the circle that takes its place where it is small.

@@ -313,3 +313,16 @@ def test_lithops_and_this_process_write_the_same_bytes(images, tmp_path):
     assert here.outcomes == there.outcomes
     a, b = ((tmp_path / name / "sources.parquet").read_bytes() for name in ("here", "there"))
     assert a == b
+
+
+def test_an_image_that_was_bettered_is_not_done_again(images, tmp_path):
+    """Its failed row and its good one lie in two parts: the better one counts."""
+    out = tmp_path / "out"
+    late = images / "ilate1a1q_flt.fits"
+    files = [*sorted(images.iterdir()), late]
+    run(files, out, batch_size=1)
+    late.write_bytes(files[0].read_bytes())
+    run(files, out, batch_size=3, retry_failed=True)
+    again, summary = run(files, out, batch_size=2, retry_failed=True)
+    assert again.outcomes == {}
+    assert summary.outcomes == {"ok": 6}
