@@ -75,8 +75,11 @@ def handle(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
     _is_cold = False
     if EVENT_KEY in event:
         call = CallEvent.from_dict(event)
+        # Before all else: the bill finds by this line whose an invocation is that never answered.
+        _LOG.info(json.dumps({"call": call.prefix}))
         ended = make_call(call, invocation)
-        _LOG.info(json.dumps({"call": call.prefix, "ended": ended}))
+        if ended != "done":
+            _LOG.warning(json.dumps({"call": call.prefix, "ended": ended}))
         return {"call": call.prefix, "ended": ended}
     if event.keys() >= _OF_2018:
         return _catalog_of_2018(event, invocation)

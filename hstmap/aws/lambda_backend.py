@@ -84,6 +84,9 @@ class LambdaBackend:
         Why Lambda would not take an invocation, if not for want of room.
     n_places : int
         Invocations that the account allows at a time; known after `prepare`.
+    request_ids : dict of (str, str, str) to str
+        Lambda's id of the last request for each call, by executor, job and call of Lithops: the
+        REPORT line of a call that never answers is found by it.
     """
 
     type = "faas"
@@ -95,6 +98,7 @@ class LambdaBackend:
         self._client = self._session.client("lambda")
         self.refusal: Exception | None = None
         self.n_places = 0
+        self.request_ids: dict[tuple[str, str, str], str] = {}
 
     def prepare(self) -> dict[str, Any]:
         """Make sure that the function is there, of this version, and set up as configured.
@@ -173,6 +177,8 @@ class LambdaBackend:
             self.refusal = error
             raise
         request_id: str = answer["ResponseMetadata"]["RequestId"]
+        for call_id in payload["call_ids"]:
+            self.request_ids[payload["executor_id"], payload["job_id"], call_id] = request_id
         return request_id
 
     def deploy_runtime(self, runtime_name: str, memory: int, timeout: int) -> dict[str, Any]:

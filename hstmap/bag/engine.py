@@ -28,7 +28,7 @@ from hstmap.bag.task import (
     WorkerInfo,
     raise_for,
 )
-from hstmap.bag.transport import Call, CallEnded, CallStarted, Report, Transport
+from hstmap.bag.transport import Call, CallEnded, CallNames, CallStarted, Report, Transport
 from hstmap.errors import EngineError, UsageError
 
 __all__ = [
@@ -194,6 +194,10 @@ class _InProcessTransport:
                 peak_memory_nbytes=peak_memory_nbytes(),
             ),
         )
+
+    def names(self, call_id: int) -> CallNames:  # noqa: ARG002 - of none of them
+        """Say that there is no backend that has names for calls."""
+        return CallNames()
 
     def kill(self, call_ids: Iterable[int]) -> None:
         if self._call is not None and self._call.call_id in tuple(call_ids):

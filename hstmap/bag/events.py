@@ -47,13 +47,18 @@ class AttemptSubmitted:
 
 @dataclass(frozen=True)
 class AttemptStarted:
-    """A worker took an attempt up; which one, is not always known before the attempt ends."""
+    """A worker took an attempt up; which one, is not always known before the attempt ends.
+
+    What the backend calls it is as in `~hstmap.bag.task.Attempt`.
+    """
 
     stage: str
     task_key: str
     number: int
     worker: WorkerInfo | None
     time_s: float
+    request_id: str = ""
+    call_name: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 from hstmap.bag.outcome import attempt_call
 from hstmap.bag.task import EngineOptions, RemoteError, Stage
-from hstmap.bag.transport import Call, CallEnded, CallStarted, Report
+from hstmap.bag.transport import Call, CallEnded, CallNames, CallStarted, Report
 from hstmap.bag.wire import Packer, Reply, call_ended
 from hstmap.errors import EngineError
 
@@ -28,12 +28,16 @@ Ticket: TypeAlias = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Letter:
-    """What an invocation left: a reply, or the reason why there is none."""
+    """What an invocation left: a reply, or the reason why there is none.
+
+    Its request id is that of the invocation that left it: of several of one call, only it knows.
+    """
 
     reply: Reply | None
     cold: bool = False
     timed_out: bool = False
     error: RemoteError | None = None
+    request_id: str = ""
 
 
 class Mailbox(Protocol):
@@ -66,6 +70,12 @@ class Mailbox(Protocol):
 
     def fetch(self, ticket: Ticket) -> Letter:
         """Return what an invocation that ended has left."""
+
+    def request_id(self, ticket: Ticket) -> str:
+        """Return the backend's id of an invocation, also of one that leaves nothing.
+
+        Empty if the backend has none, or has not told it yet.
+        """
 
     def cancel(self, tickets: Iterable[Ticket]) -> None:
         """End invocations, if the backend can."""
@@ -172,6 +182,18 @@ class InvocationTransport:
         reports, self._reports = self._reports, []
         return reports
 
+    def names(self, call_id: int) -> CallNames:
+        """Say what the backend calls a call under way, as far as that is known by now."""
+        for ticket, sent in self._sent.items():
+            if sent.call_id == call_id:
+                return self._names(ticket)
+        return CallNames()
+
+    def _names(self, ticket: Ticket, told: str = "") -> CallNames:
+        executor_id, job_id, call_id = ticket
+        request_id = told or self._mailbox.request_id(ticket)
+        return CallNames(request_id, f"{executor_id}-{job_id}/{call_id}")
+
     def kill(self, call_ids: Iterable[int]) -> None:
         """Forget calls, and end them where the backend can."""
         doomed = set(call_ids)
@@ -214,7 +236,9 @@ class InvocationTransport:
         for ticket, sent in tuple(self._sent.items()):
             if math.isnan(sent.started_clock) and (ticket in started or ticket in ended):
                 sent.started_clock = self._clock()
-                self._reports.append(CallStarted(sent.call_id, None, time.time()))
+                self._reports.append(
+                    CallStarted(sent.call_id, None, time.time(), self._names(ticket))
+                )
             if ticket in ended:
                 self._open_letter(ticket, sent)
 
@@ -228,10 +252,12 @@ class InvocationTransport:
             return
         del self._sent[ticket]
         letter: Letter = fetched.value
+        names = self._names(ticket, letter.request_id)
         if letter.reply is not None:
             report = call_ended(
                 sent.call_id, letter.reply, cold=letter.cold, nbytes_in=sent.nbytes_in
             )
+            report = replace(report, names=names)
         else:
             report = CallEnded(
                 sent.call_id,
@@ -239,6 +265,7 @@ class InvocationTransport:
                 error=letter.error,
                 ended_s=time.time(),
                 nbytes_in=sent.nbytes_in,
+                names=names,
             )
         self._reports.append(report)
 
@@ -260,10 +287,15 @@ class InvocationTransport:
 
     def _lose(self, ticket: Ticket, reason: str) -> None:
         sent = self._sent.pop(ticket)
+        names = self._names(ticket)
         self._mailbox.cancel((ticket,))
-        error = RemoteError("WorkerLost", reason, retryable=True)
         self._reports.append(
             CallEnded(
-                sent.call_id, "lost", error=error, ended_s=time.time(), nbytes_in=sent.nbytes_in
+                sent.call_id,
+                "lost",
+                error=RemoteError("WorkerLost", reason, retryable=True),
+                ended_s=time.time(),
+                nbytes_in=sent.nbytes_in,
+                names=names,
             )
         )

@@ -185,7 +185,7 @@ def read_attempts(store: Store) -> Iterator[Attempt]:
     """
     for entry in read_ledger(store):
         if entry["event"] == "attempt_ended":
-            fields = {name: entry[name] for name in _ATTEMPT_FIELDS}
+            fields = {name: entry[name] for name in _ATTEMPT_FIELDS if name in entry}
             worker, error = entry["worker"], entry["error"]
             yield Attempt(
                 **fields,
@@ -207,6 +207,8 @@ _ATTEMPT_FIELDS: Final = (
     "peak_memory_nbytes",
     "nbytes_in",
     "nbytes_out",
+    "request_id",
+    "call_name",
 )
 _NAMES: Final[Mapping[type[Event], str]] = {
     StageStarted: "stage_started",

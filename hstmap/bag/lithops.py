@@ -215,6 +215,9 @@ class _LocalMailbox:
         self.cancel((ticket,))
         return letter
 
+    def request_id(self, ticket: Ticket) -> str:  # noqa: ARG002 - of none of them
+        return ""
+
     def cancel(self, tickets: Iterable[Ticket]) -> None:
         for executor_id, _, _ in tickets:
             executor = self._executors.pop(executor_id)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from hstmap.bag.home import home_folder
@@ -118,16 +119,16 @@ def fetch_letter(executor: Any, ticket: Ticket) -> Letter:
     status = storage.get_call_status(*ticket)
     if status is None:
         raise EngineError(f"the status of {'/'.join(ticket)} is listed and cannot be read")
-    cold = bool(status.get("worker_cold_start"))
+    cold, request_id = bool(status.get("worker_cold_start")), status.get("activation_id") or ""
     if status.get("exception"):
-        return _letter_of_failure(status, cold)
+        return replace(_letter_of_failure(status, cold), request_id=request_id)
     if "result" in status:
         output = ast.literal_eval(status["result"])
     else:
         output = storage.get_call_output(*ticket)
         if output is None:
             raise EngineError(f"the result of {'/'.join(ticket)} is not there yet")
-    return Letter(pickle.loads(pickle.loads(output)), cold)
+    return Letter(pickle.loads(pickle.loads(output)), cold, request_id=request_id)
 
 
 def _letter_of_failure(status: Mapping[str, Any], cold: bool) -> Letter:

@@ -46,10 +46,13 @@ class OwnBackend(Protocol):
         Why it would not take an invocation.
     n_places : int
         Invocations that can be under way at a time; known after `prepare`.
+    request_ids : mapping of (str, str, str) to str
+        The backend's id of the last invocation of each call: by executor, job and call of Lithops.
     """
 
     refusal: Exception | None
     n_places: int
+    request_ids: Mapping[tuple[str, str, str], str]
 
     def prepare(self) -> dict[str, Any]:
         """Make sure that calls can be sent, and return what Lithops wants to know of a runtime.
@@ -133,6 +136,10 @@ class RemoteMailbox:
     def fetch(self, ticket: Ticket) -> Letter:
         """Return what an invocation that ended has left."""
         return fetch_letter(self._executor, ticket)
+
+    def request_id(self, ticket: Ticket) -> str:
+        """Return the backend's id of an invocation; empty if it has none, or not told it yet."""
+        return "" if self._own is None else self._own.request_ids.get(ticket, "")
 
     def cancel(self, tickets: Iterable[Ticket]) -> None:
         """Let them run to their end: Lithops has no way to end invocations."""

@@ -22,7 +22,7 @@ from typing import Protocol
 
 from hstmap.bag.home import listen_at
 from hstmap.bag.task import EngineOptions, RemoteError, Stage, WorkerInfo
-from hstmap.bag.transport import Call, CallEnded, CallStarted, Report
+from hstmap.bag.transport import Call, CallEnded, CallNames, CallStarted, Report
 from hstmap.bag.wire import Packer, Reply, call_ended
 from hstmap.bag.worker import Hello, Setup, Work
 from hstmap.errors import EngineError
@@ -147,6 +147,10 @@ class PilotTransport:
                 break
         reports, self._reports = self._reports, []
         return reports
+
+    def names(self, call_id: int) -> CallNames:  # noqa: ARG002 - of none of them
+        """Say that there is no backend that has names for calls."""
+        return CallNames()
 
     def kill(self, call_ids: Iterable[int]) -> None:
         """Kill the workers that make these calls; others take their places."""

@@ -224,9 +224,10 @@ class StageRun:
         call.worker = report.worker
         self._by_start.append(report.call_id)
         self._twin_candidates.append(report.call_id)
+        task_key, names = call.state.task.key, vars(report.names)
         self._emit(
             AttemptStarted(
-                self._stage.name, call.state.task.key, call.number, report.worker, report.time_s
+                self._stage.name, task_key, call.number, report.worker, report.time_s, **names
             )
         )
 
@@ -234,13 +235,15 @@ class StageRun:
         ended: list[Attempt] = []
         while self._overdue_in_s() <= 0:
             call_id = self._by_start.popleft()
+            names = self._transport.names(call_id)
             self._transport.kill((call_id,))
             error = RemoteError(
                 "TimedOut",
                 f"it ran longer than timeout_s={self._options.timeout_s:g} and was ended",
                 retryable=True,
             )
-            report = CallEnded(call_id, "timeout", error=error, ended_s=time.time())
+            now_s = time.time()
+            report = CallEnded(call_id, "timeout", error=error, ended_s=now_s, names=names)
             ended += self._close_call(report, self._live[call_id])
         return ended
 
@@ -280,17 +283,17 @@ class StageRun:
             self._durations.add(max(0.0, report.ended_s - started_s))
 
     def _cancel_rest(self, state: _TaskState) -> list[Attempt]:
-        call_ids = tuple(state.live)
-        self._transport.kill(call_ids)
+        doomed = {call_id: self._transport.names(call_id) for call_id in state.live}
+        self._transport.kill(tuple(doomed))
         state.live.clear()
         error = RemoteError("Cancelled", "another attempt of the task ended first")
         return [
             self._attempt(
-                CallEnded(call_id, "cancelled", error=error, ended_s=time.time()),
+                CallEnded(call_id, "cancelled", error=error, ended_s=time.time(), names=names),
                 self._live.pop(call_id),
                 final=False,
             )
-            for call_id in call_ids
+            for call_id, names in doomed.items()
         ]
 
     def _attempt(self, report: CallEnded, call: _LiveCall, *, final: bool) -> Attempt:
@@ -309,6 +312,7 @@ class StageRun:
             peak_memory_nbytes=report.peak_memory_nbytes,
             nbytes_in=report.nbytes_in,
             nbytes_out=report.nbytes_out,
+            **vars(report.names),
         )
         self._emit(AttemptEnded(attempt, time.time()))
         return attempt

@@ -132,6 +132,12 @@ class Attempt:
         lets that be measured; else since the process began. None if it did not end by itself.
     nbytes_in, nbytes_out : int
         Size of the pickled payload and of the pickled value; 0 where nothing was pickled.
+    request_id : str
+        The backend's id of the invocation (Lambda's request id); empty where it has none, or never
+        told it.
+    call_name : str
+        What the backend's call is named: several invocations can be of one call, if the backend
+        delivers it twice. Empty where the backend has no invocations.
     """
 
     stage: str
@@ -148,6 +154,8 @@ class Attempt:
     peak_memory_nbytes: int | None = None
     nbytes_in: int = 0
     nbytes_out: int = 0
+    request_id: str = ""
+    call_name: str = ""
 
 
 @dataclass(frozen=True)

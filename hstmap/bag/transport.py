@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 from hstmap.bag.task import RemoteError, Stage, Status, WorkerInfo
 
-__all__ = ["Call", "CallEnded", "CallStarted", "Report", "Transport"]
+__all__ = ["Call", "CallEnded", "CallNames", "CallStarted", "Report", "Transport"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,14 @@ class Call:
 
 
 @dataclass(frozen=True)
+class CallNames:
+    """What the backend calls a call; the fields are those of `~hstmap.bag.task.Attempt`."""
+
+    request_id: str = ""
+    call_name: str = ""
+
+
+@dataclass(frozen=True)
 class CallStarted:
     """A worker took a call up; ``time_s`` is Unix time, s.
 
@@ -41,6 +49,7 @@ class CallStarted:
     call_id: int
     worker: WorkerInfo | None
     time_s: float
+    names: CallNames = CallNames()
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ class CallEnded:
     peak_memory_nbytes: int | None = None
     nbytes_in: int = 0
     nbytes_out: int = 0
+    names: CallNames = CallNames()
 
 
 Report: TypeAlias = CallStarted | CallEnded
@@ -97,6 +107,9 @@ class Transport(Protocol):
         sequence of Report
             All that is known by now; may be empty, after the time-out or when `n_free` has grown.
         """
+
+    def names(self, call_id: int) -> CallNames:
+        """Say what the backend calls a call under way, as far as that is known by now."""
 
     def kill(self, call_ids: Iterable[int]) -> None:
         """End calls as far as the transport can; nothing is reported about them any more."""

@@ -158,10 +158,15 @@ def test_every_fault_ends_with_every_task_done(run, deployment, fault):
     if fault.kind in ("kill-before-init", "slow-start"):
         end_environments(deployment)
     deployment.aws.faults.add(replace(fault, function="hstmap"))
+    n_before = len(deployment.runs())
     done = run(double, list(range(5)), start_timeout_s=4.0, timeout_s=5.0)
     assert [value[0] for value in values(done)] == [2 * n for n in range(5)]
     fired = [item for item in deployment.aws.faults.fired if item.fault.kind == fault.kind]
     assert len(fired) >= 1
+    deployment.aws.wait_until_idle()
+    told = [attempt.request_id for attempts in done.values() for attempt in attempts]
+    assert len(set(told)) == len(told)  # whether it answered or not
+    assert {record.report.request_id for record in deployment.runs()[n_before:]} <= set(told)
 
 
 #: Each takes some seconds: HSTMAP_LONG_TESTS=1 pytest -k at_random

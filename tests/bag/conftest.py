@@ -11,7 +11,7 @@ from hstmap.bag.engine import Attempt, EngineOptions, RemoteError, Stage, Task, 
 from hstmap.bag.events import Event
 from hstmap.bag.scheduler import StageRun
 from hstmap.bag.task import Status
-from hstmap.bag.transport import Call, CallEnded, CallStarted, Report
+from hstmap.bag.transport import Call, CallEnded, CallNames, CallStarted, Report
 
 FOREVER = float("inf")
 
@@ -60,7 +60,8 @@ class FakeTransport:
             act = acts[min(self.sent.count(key), len(acts) - 1)]
             self.sent.append(key)
             self.running[call.call_id] = (self.now + act.duration_s, act, key)
-            self.news.append(CallStarted(call.call_id, WorkerInfo("host", 1, False), self.now))
+            worker, names = WorkerInfo("host", 1, False), self.names(call.call_id)
+            self.news.append(CallStarted(call.call_id, worker, self.now, names))
 
     def poll(self, timeout_s: float | None) -> Sequence[Report]:
         if self.news:
@@ -87,7 +88,12 @@ class FakeTransport:
             error=error,
             started_s=end - act.duration_s,
             ended_s=end,
+            names=CallNames(f"request {call_id}", f"call {call_id}"),
         )
+
+    def names(self, call_id: int) -> CallNames:
+        assert call_id in self.running, "asked too late"
+        return CallNames(f"request {call_id}", f"call {call_id}")
 
     def kill(self, call_ids: Iterable[int]) -> None:
         for call_id in call_ids:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from hstmap.bag.engine import EngineOptions, RemoteError, Stage
 from hstmap.bag.invocations import InvocationTransport, Letter, Ticket
-from hstmap.bag.transport import Call, CallEnded, CallStarted
+from hstmap.bag.transport import Call, CallEnded, CallNames, CallStarted
 from hstmap.bag.wire import Program, perform
 from hstmap.errors import EngineError
 
@@ -34,6 +35,7 @@ class FakeMailbox:
         self.n_broken_looks = 0
         self.n_broken_fetches = 0
         self.send_error: Exception | None = None
+        self.request_ids: dict[Ticket, str] = {}
         self.closed = False
 
     def open(self) -> None:
@@ -58,6 +60,9 @@ class FakeMailbox:
             self.n_broken_fetches -= 1
             raise ValueError("half a status")
         return self.letters[ticket]
+
+    def request_id(self, ticket: Ticket) -> str:
+        return self.request_ids.get(ticket, "")
 
     def cancel(self, tickets: Iterable[Ticket]) -> None:
         self.cancelled += tickets
@@ -220,6 +225,45 @@ def test_what_cannot_be_pickled_is_not_sent(world: World) -> None:
     (report,) = world.transport.poll(0)
     assert isinstance(report, CallEnded)
     assert report.status == "unpicklable"
+
+
+def test_calls_have_the_names_that_the_backend_gives_them(world: World) -> None:
+    first, second = world.send(-1, -2)
+    assert world.transport.names(0) == CallNames("", "executor-job/0")
+    world.mailbox.request_ids |= {first: "a", second: "b"}
+    assert world.transport.names(1) == CallNames("b", "executor-job/1")
+    world.mailbox.started.add(second)
+    (started,) = world.transport.poll(1)
+    assert isinstance(started, CallStarted)
+    assert started.names == CallNames("b", "executor-job/1")
+    world.transport.kill([1])
+    assert world.transport.names(1) == CallNames()
+
+
+@pytest.mark.parametrize("told", ["", "c"])
+def test_who_left_a_letter_counts_more_than_who_was_sent(world: World, told: str) -> None:
+    (ticket,) = world.send(-1)
+    world.mailbox.request_ids[ticket] = "a"
+    world.mailbox.do(ticket)
+    letter = world.mailbox.letters[ticket]
+    world.mailbox.letters[ticket] = replace(letter, request_id=told)
+    _, ended = world.transport.poll(60)
+    assert isinstance(ended, CallEnded)
+    assert ended.names == CallNames(told or "a", "executor-job/0")
+
+
+def test_calls_that_never_answered_have_their_request_id(world: World) -> None:
+    never, silent, failed = world.send(1, 2, 3)
+    world.mailbox.request_ids |= {never: "never", silent: "silent", failed: "failed"}
+    world.mailbox.started.add(silent)
+    world.mailbox.letters[failed] = Letter(None, error=RemoteError("WorkerLost", "gone"))
+    world.mailbox.ended.add(failed)
+    ended = {}
+    while len(ended) < 3:
+        reports = world.transport.poll(None)
+        ended |= {r.call_id: r for r in reports if isinstance(r, CallEnded)}
+    assert [ended[n].names.request_id for n in range(3)] == ["never", "silent", "failed"]
+    assert {report.status for report in ended.values()} == {"lost"}
 
 
 def test_closing_clears_the_mailbox(world: World) -> None:

@@ -56,6 +56,27 @@ def test_attempts_come_back_as_they_were(store: Store) -> None:
     assert {attempt.value for attempt in read} == {None}
 
 
+def test_what_the_backend_calls_an_attempt_is_kept(store: Store) -> None:
+    attempt = Attempt("stage", "task", 1, "lost", False, request_id="r-1", call_name="e-j/0")
+    with Ledger(store) as ledger:
+        ledger(AttemptStarted("stage", "task", 1, None, 1e9, "r-1", "e-j/0"))
+        ledger(AttemptEnded(attempt, 1e9))
+    assert list(read_attempts(store)) == [attempt]
+    started = next(e for e in read_ledger(store) if e["event"] == "attempt_started")
+    assert (started["request_id"], started["call_name"]) == ("r-1", "e-j/0")
+
+
+def test_a_ledger_without_names_of_calls_can_be_read(store: Store) -> None:
+    with Ledger(store) as ledger:
+        run_with(ledger)
+    for key in [info.key for info in store.list(LEDGER_PREFIX)]:
+        lines = [json.loads(line) for line in store.get(key).splitlines()]
+        for line in lines:
+            line.pop("request_id", None), line.pop("call_name", None)
+        store.put(key, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    assert {attempt.request_id for attempt in read_attempts(store)} == {""}
+
+
 def test_the_story_is_told_in_order(store: Store) -> None:
     with Ledger(store) as ledger:
         run_with(ledger)

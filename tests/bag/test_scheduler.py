@@ -95,6 +95,7 @@ def test_a_hanging_attempt_is_ended_at_its_time_out(play: Callable[..., Any], ac
     assert played.transport.now == pytest.approx(1010)
     assert len(played.transport.killed) == 2
     assert "timeout_s=5" in played.of("hang")[0].error.message
+    assert len({attempt.request_id for attempt in played.attempts} - {""}) == 4
 
 
 def test_a_time_out_counts_from_the_start_of_the_attempt(

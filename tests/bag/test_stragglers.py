@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hstmap.bag.engine import EngineOptions
-from hstmap.bag.events import AttemptSubmitted
+from hstmap.bag.events import AttemptStarted, AttemptSubmitted
 from hstmap.bag.policy import RunningQuantile, StragglerPolicy
 
 POLICY = StragglerPolicy(
@@ -122,6 +122,16 @@ def test_an_error_that_nothing_mends_ends_both(play: Callable[..., Any], act: An
     played = play(script_with(act, first, twin), OPTIONS)
     assert played.statuses("slow") == ["cancelled", "error"]
     assert played.of("slow")[1].final
+
+
+def test_of_two_attempts_each_has_its_own_names(play: Callable[..., Any], act: Any) -> None:
+    played = play(script_with(act, act(1000), act(1)), OPTIONS)
+    by_number = {attempt.number: attempt.request_id for attempt in played.of("slow")}
+    started = [event for event in played.events if isinstance(event, AttemptStarted)]
+    assert by_number == {e.number: e.request_id for e in started if e.task_key == "slow"}
+    assert by_number[1] != by_number[2]
+    named = {(attempt.request_id, attempt.call_name) for attempt in played.attempts}
+    assert named == {(f"request {n}", f"call {n}") for n in range(11)}
 
 
 def test_a_task_gets_one_twin_only(play: Callable[..., Any], act: Any) -> None:
