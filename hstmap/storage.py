@@ -22,7 +22,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -44,6 +44,7 @@ from hstmap.storage_backend import (
     parse_url,
     split_url,
 )
+from hstmap.storage_counts import RequestCounts, tell
 from hstmap.storage_errors import EmptyRangeError, ObjectExistsError, storage_error
 
 if TYPE_CHECKING:
@@ -86,33 +87,6 @@ class ObjectInfo:
     nbytes: int
     etag: str | None
     modified: datetime
-
-
-@dataclass
-class RequestCounts:
-    """Requests by kind, and the bytes that they moved.
-
-    Every request is counted when it is made, whatever the answer: S3 charges for a 404 too.
-    What obstore repeats by itself (5xx answers, dropped connections) counts once. Local reads
-    and writes count as the requests that they would be on S3.
-    """
-
-    n_get: int = 0
-    n_put: int = 0
-    n_list: int = 0
-    n_head: int = 0
-    n_delete: int = 0
-    nbytes_read: int = 0
-    nbytes_written: int = 0
-
-    def __add__(self, other: RequestCounts) -> RequestCounts:
-        mine, theirs = asdict(self), asdict(other)
-        return RequestCounts(**{name: mine[name] + theirs[name] for name in mine})
-
-    def __iadd__(self, other: RequestCounts) -> RequestCounts:
-        for item in fields(self):
-            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
-        return self
 
 
 def open_store(url: str, options: StorageOptions | None = None) -> Store:
@@ -313,15 +287,16 @@ class Store:
                 offset=self._prefix + offset if offset else None,
                 chunk_size=LIST_PAGE_LENGTH,
             )
-        n_pages = 0
+        first = True
         while True:
-            with self._request(prefix, RequestCounts()):
+            # An empty first page is a request, too; an empty further one is none.
+            with self._request(prefix, RequestCounts(n_list=int(first))):
                 page = next(pages, None)
-            n_pages += 1
-            if page is not None or n_pages == 1:
-                self._count(RequestCounts(n_list=1))
             if page is None:
                 return
+            if not first:
+                self._count(RequestCounts(n_list=1))
+            first = False
             for meta in page:
                 info = self._info(meta)
                 if info.key.startswith(prefix):
@@ -387,6 +362,7 @@ class Store:
     def _count(self, counts: RequestCounts) -> None:
         with self._lock:
             self.counts += counts
+        tell(counts)
 
     @contextmanager
     def _request(self, key: str, counts: RequestCounts) -> Iterator[None]:
