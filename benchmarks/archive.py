@@ -59,9 +59,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     scenarios = []
     for n_images in sizes:
         for n_workers in widths:
-            for catalogs in (False,) if arguments.short else (False, True):
+            for catalogs in ("none",) if arguments.short else ("none", "batch", "image"):
                 shape = RunShape(
-                    n_images, n_workers, arguments.batch_size, arguments.memory, catalogs
+                    n_images, n_workers, arguments.batch_size, arguments.memory, catalogs,
+                    reduce_on_lambda=True,
                 )
                 results = [simulate_run(shape, profile, assumptions, i) for i in range(n_seeds)]
                 scenarios.append(_print_case(shape, results, prices, arguments.architecture))
@@ -113,7 +114,7 @@ def _print_case(
     }
     print(f"\nsimulated {shape.n_images:,} images, {shape.n_workers:,} at a time, "
           f"{shape.images_a_call} a call, {shape.memory_mb} MB, {architecture}, "
-          f"{'with' if shape.catalogs else 'without'} a catalogue an image; "
+          f"catalogues: {shape.catalogs}; "
           f"{len(results)} runs: median (least to most)")  # fmt: skip
     for label, value in {
         "map_s": lambda item: item.map_s,

@@ -1,8 +1,8 @@
 """Source catalogues of every Hubble WFC3/IR image: a map-reduce over AWS Lambda.
 
 The names of the map-reduce are here, in the manner of `dask.bag`: `from_sequence`, `range`,
-`from_manifest`, `Bag` and so on. Importing this imports nothing else; each name brings its module
-when it is used.
+`from_manifest`, `Bag` and so on; and `read_catalog`, for one image of a run. Importing this
+imports nothing else; each name brings its module when it is used.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hstmap.bag.transforms import map_bag_partitions as map_partitions
     from hstmap.bag.transforms import map_bags as map  # noqa: A004
     from hstmap.manifest_bag import from_manifest
+    from hstmap.report.catalogs import read_catalog
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ __all__ = [
     "map",
     "map_partitions",
     "range",
+    "read_catalog",
     "use_engine",
     "zip",
 ]
@@ -53,6 +55,7 @@ _HOMES = {
     "map": "hstmap.bag.transforms:map_bags",
     "map_partitions": "hstmap.bag.transforms:map_bag_partitions",
     "range": "hstmap.bag.bag:bag_range",
+    "read_catalog": "hstmap.report.catalogs",
     "use_engine": "hstmap.bag.session",
     "zip": "hstmap.bag.bag:bag_zip",
 }

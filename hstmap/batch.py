@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import hstmap
 from hstmap.storage import RequestCounts, StorageOptions
@@ -16,15 +16,22 @@ from hstmap.wfc3.measure import MeasureParameters
 from hstmap.wfc3.schema import IMAGE_COLUMNS
 
 __all__ = [
+    "CATALOGS",
     "Batch",
     "BatchReport",
+    "Catalogs",
     "ImageKey",
     "RunParameters",
+    "bundle_key",
     "catalog_key",
     "image_row",
     "parameters_from_dict",
     "part_key",
 ]
+
+#: How images get FITS catalogues: a file each, one for each batch with a table an image, or none.
+Catalogs = Literal["image", "batch", "none"]
+CATALOGS: Final[tuple[Catalogs, ...]] = get_args(Catalogs)
 
 _DIGEST_LENGTH: Final = 24
 
@@ -109,8 +116,8 @@ class Batch:
     out : str
         URL of the run.
     parameters : RunParameters
-    catalogs : bool
-        Whether each image gets a catalogue of its own, too.
+    catalogs : {"image", "batch", "none"}
+        Whether each image gets a FITS file, all get one together, or none.
     version : str
         Of the hstmap that made the batch.
     source_options, out_options : StorageOptions
@@ -122,7 +129,7 @@ class Batch:
     images: tuple[ImageKey, ...]
     out: str
     parameters: RunParameters = field(default_factory=RunParameters)
-    catalogs: bool = True
+    catalogs: Catalogs = "image"
     version: str = hstmap.__version__
     source_options: StorageOptions = field(default_factory=StorageOptions)
     out_options: StorageOptions = field(default_factory=StorageOptions)
@@ -166,6 +173,25 @@ def part_key(batch: Batch) -> str:
     -------
     str
     """
+    return f"parts/{_digest(batch)}.parquet"
+
+
+def bundle_key(batch: Batch) -> str:
+    """Name the file that holds the catalogues of a batch, as `part_key` does its part.
+
+    Parameters
+    ----------
+    batch : Batch
+
+    Returns
+    -------
+    str
+    """
+    return f"catalogs/{_digest(batch)}_cat.fits"
+
+
+def _digest(batch: Batch) -> str:
+    """Digest what goes into a batch."""
     inputs = json.dumps(
         [
             [asdict(image) for image in batch.images],
@@ -175,11 +201,11 @@ def part_key(batch: Batch) -> str:
         ],
         sort_keys=True,
     )
-    return f"parts/{hashlib.sha256(inputs.encode()).hexdigest()[:_DIGEST_LENGTH]}.parquet"
+    return hashlib.sha256(inputs.encode()).hexdigest()[:_DIGEST_LENGTH]
 
 
 def catalog_key(rootname: str) -> str:
-    """Name the catalogue of an image.
+    """Name the file that holds the catalogue of one image.
 
     Parameters
     ----------

@@ -372,7 +372,7 @@ def _planned(store: Store, shape: LambdaShape, profile: Profile) -> Usage | None
     if not plan.get("n_todo"):
         return None
     n_images, n_batches = plan["n_todo"], plan["n_batches"]
-    n_catalogs = plan["n_put"] - n_batches
+    n_catalogs = 0 if plan.get("options", {}).get("catalogs") == "none" else n_images
     catalog_s = statistics.fmean(image.catalog_s for image in profile.images)
     image_s = profile.mean_compute_s + profile.overhead_s_image
     batch_s = (image_s * n_images + catalog_s * n_catalogs) / n_batches

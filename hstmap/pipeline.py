@@ -6,7 +6,7 @@ A run lives under one URL::
     manifest.parquet    the images, in the order of the summary
     plan.json           what was about to be done, before it was
     parts/*.parquet     one a task: its sources, and the rows of its images
-    catalogs/*.fits     one an image, on request
+    catalogs/*.fits     one an image, or one a task with a table an image
     sources.parquet     the summary: every source
     images.parquet      the summary: every image
 
@@ -24,13 +24,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hstmap.bag.engine import Attempt, Engine, Stage, Task
 from hstmap.batch import (
+    CATALOGS,
     Batch,
     BatchReport,
+    Catalogs,
     ImageKey,
     RunParameters,
     image_row,
     part_key,
 )
+from hstmap.errors import UsageError
 from hstmap.run_record import begin_run, check_same_run, delete_run, done_images
 from hstmap.storage import RequestCounts, StorageOptions, Store, open_store
 from hstmap.wfc3.catalog import parquet_part
@@ -63,8 +66,10 @@ class RunOptions:
         Images a task; by default so many that each worker gets several tasks, 100 at most.
     n_workers : int, optional
         Tasks that run at a time, where the engine lets that be chosen.
-    catalogs : bool
-        Whether each image gets a FITS catalogue of its own.
+    catalogs : {"image", "batch", "none"}
+        Whether each image gets a FITS file, each task one with a table for each of its images, or
+        none do. A file an image is what most programs expect; on S3 its PUT costs more than
+        measuring the image.
     overwrite : bool
         Whether to start afresh, and delete what an earlier run left.
     retry_failed : bool
@@ -77,12 +82,16 @@ class RunOptions:
 
     batch_size: int | None = None
     n_workers: int | None = None
-    catalogs: bool = True
+    catalogs: Catalogs = "image"
     overwrite: bool = False
     retry_failed: bool = False
     debug: bool = False
     source_options: StorageOptions = field(default_factory=StorageOptions)
     out_options: StorageOptions = field(default_factory=StorageOptions)
+
+    def __post_init__(self) -> None:
+        if self.catalogs not in CATALOGS:
+            raise UsageError(f"catalogs is {self.catalogs!r}; give one of {', '.join(CATALOGS)}")
 
 
 @dataclass(frozen=True)
@@ -224,7 +233,8 @@ def plan_run(
         n_done=len(done),
         nbytes=nbytes,
         n_get=len(todo),
-        n_put=len(batches) + (len(todo) if options.catalogs else 0),
+        n_put=len(batches)
+        + {"image": len(todo), "batch": len(batches), "none": 0}[options.catalogs],
     )
 
 

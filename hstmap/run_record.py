@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import hstmap
 from hstmap.archive.manifest import Manifest
-from hstmap.batch import RunParameters
+from hstmap.batch import Catalogs, RunParameters
 from hstmap.errors import MissingObjectError, RunMismatchError
 from hstmap.parts import placed_images
 from hstmap.storage import Store
@@ -31,7 +31,7 @@ _SUMMARY_KEYS: Final = ("sources.parquet", "images.parquet", "coverage.moc.fits"
 _OWN_PREFIXES: Final = ("parts/", "catalogs/")
 
 
-def _wanted(parameters: RunParameters, catalogs: bool) -> dict[str, Any]:
+def _wanted(parameters: RunParameters, catalogs: Catalogs) -> dict[str, Any]:
     """Say what a run must have in common with the one that it goes on with."""
     return {
         "version": hstmap.__version__,
@@ -70,7 +70,7 @@ def read_run_record(store: Store) -> dict[str, Any] | None:
 
 
 def check_same_run(
-    store: Store, parameters: RunParameters, catalogs: bool, manifest: Manifest
+    store: Store, parameters: RunParameters, catalogs: Catalogs, manifest: Manifest
 ) -> None:
     """Refuse to mix the results of a run with what was made otherwise.
 
@@ -79,8 +79,8 @@ def check_same_run(
     store : Store
         The run's.
     parameters : RunParameters
-    catalogs : bool
-        Whether images get catalogues of their own.
+    catalogs : {"image", "batch", "none"}
+        Which files hold the images' catalogues.
     manifest : Manifest
         It may have more images than the run had, and must have those.
 
@@ -148,7 +148,7 @@ def done_images(store: Store) -> dict[str, str]:
 def begin_run(
     store: Store,
     parameters: RunParameters,
-    catalogs: bool,
+    catalogs: Catalogs,
     manifest: Manifest,
     plan: dict[str, Any],
 ) -> None:
@@ -159,7 +159,7 @@ def begin_run(
     store : Store
         The run's.
     parameters : RunParameters
-    catalogs : bool
+    catalogs : {"image", "batch", "none"}
     manifest : Manifest
     plan : dict
         Kept as ``plan.json``.

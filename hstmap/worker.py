@@ -6,14 +6,13 @@ A worker imports what is needed for that and nothing else.
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from hstmap.batch import (
@@ -21,10 +20,10 @@ from hstmap.batch import (
     BatchReport,
     ImageKey,
     RunParameters,
-    catalog_key,
     image_row,
     part_key,
 )
+from hstmap.catalogs import CatalogFiles
 from hstmap.errors import (
     ForbiddenObjectError,
     ImageError,
@@ -34,7 +33,7 @@ from hstmap.errors import (
 )
 from hstmap.ranged import RangedFile
 from hstmap.storage import RequestCounts, StorageOptions, Store, open_store, split_url
-from hstmap.wfc3.catalog import concatenate, fits_catalog, parquet_part
+from hstmap.wfc3.catalog import concatenate, parquet_part
 from hstmap.wfc3.detect import Detection, extract, subtract_background
 from hstmap.wfc3.image import Image, first_nbytes, read_image
 from hstmap.wfc3.measure import Sources, measure
@@ -48,8 +47,6 @@ __all__ = ["Measured", "make_catalog", "measure_image", "run_batch"]
 #: Images that are fetched ahead: at 75 MB/s a connection two of them arrive in the time that
 #: one is measured.
 _N_AHEAD: Final = 2
-#: Characters that value and comment of a FITS card share, less quotes and slash.
-_CARD_ROOM: Final = 60
 
 
 class _Stopwatch:
@@ -238,44 +235,6 @@ def _footprint(image: Image) -> str:
     return "POLYGON ICRS " + " ".join(f"{value:.7f}" for value in corners[:-1].ravel())
 
 
-def _provenance(row: dict[str, Any], batch: Batch) -> list[tuple[str, str | int | float, str]]:
-    """Say in an image's catalogue what it was made from, and how."""
-    cards: list[tuple[str, str | int | float | None, str]] = [
-        ("ORIGIN", f"hstmap {batch.version}", "software that made this catalogue"),
-        ("ROOTNAME", row["rootname"], "rootname of the image"),
-        ("INPUT", row["key"], "where the image was read from"),
-        ("ETAG", row["etag"], "the store's tag of the version read"),
-        ("FILTER", row["filter"], "filter"),
-        ("EXPSTART", row["exposure_start_mjd"], "[d] start of the exposure (MJD, UTC)"),
-        ("EXPTIME", row["exposure_s"], "[s] exposure time"),
-        ("CAL_VER", row["cal_ver"], "version of the calibration"),
-        ("WCSNAME", row["wcs_name"], "name of the astrometric solution"),
-        ("NSOURCES", row["n_sources"], "number of sources"),
-        ("BACKGND", row["background"], "[electron/s/pix] background"),
-        ("BACKRMS", row["background_rms"], "[electron/s/pix] its rms"),
-        ("ERRSCALE", row["error_scale"], "factor applied to the image's errors"),
-        ("ZEROPNT", row["zero_point"], "[mag] AB magnitude of 1 electron/s"),
-        ("DEPTH5", row["depth_5sigma"], "[mag] of 5 sigma in 0.45 arcsec"),
-        ("PARAMS", json.dumps(batch.parameters.as_dict()), "how sources were found"),
-        ("VERSIONS", _versions(), "of the libraries"),
-    ]
-    # A long text takes the whole card: astropy would cut the comment, and warn of it.
-    return [
-        (name, value, comment if len(str(value)) + len(comment) < _CARD_ROOM else "")
-        for name, value, comment in cards
-        if value not in (None, "")
-    ]
-
-
-def _versions() -> str:
-    """Name the libraries that the numbers come from."""
-    import astropy
-    import numpy as np
-    import sep
-
-    return f"sep {sep.__version__}, astropy {astropy.__version__}, numpy {np.__version__}"
-
-
 def _failure(image: ImageKey, error: Exception, debug: bool) -> dict[str, Any]:
     """Make the row of an image that has no sources, from the reason."""
     notes = traceback.format_exc() if debug else ""
@@ -298,12 +257,11 @@ def _failure(image: ImageKey, error: Exception, debug: bool) -> dict[str, Any]:
 
 
 def _do_image(
-    image: ImageKey, fetched: _Fetched, batch: Batch
-) -> tuple[dict[str, Any], Sources | None, bytes | None]:
-    """Do one image: its row, its sources, its catalogue. Never raises for what is in a file."""
+    image: ImageKey, fetched: _Fetched, batch: Batch, catalogs: CatalogFiles
+) -> tuple[dict[str, Any], Sources | None]:
+    """Do one image: its catalogue, row and sources. Never raises for what is in a file."""
     watch = _Stopwatch()
     sources: Sources | None = None
-    catalog: bytes | None = None
     try:
         if fetched.file is None:
             raise fetched.error or StorageError(image.url, "it was not fetched")
@@ -323,12 +281,11 @@ def _do_image(
             "nbytes": info.nbytes,
             "nbytes_read": fetched.file.nbytes_read,
         }
-    if sources is not None and batch.catalogs:
+    if sources is not None:
         with watch.step("write"):
-            row["catalog"] = catalog_key(image.rootname)
-            catalog = fits_catalog(sources, _provenance(row, batch))
+            row |= catalogs.add(row, sources)
     row |= {name: round(value, 6) for name, value in watch.times.items()}
-    return row, sources, catalog
+    return row, sources
 
 
 def make_catalog(image: ImageKey, batch: Batch) -> tuple[dict[str, Any], bytes | None]:
@@ -338,15 +295,17 @@ def make_catalog(image: ImageKey, batch: Batch) -> tuple[dict[str, Any], bytes |
     ----------
     image : ImageKey
     batch : Batch
-        How; its images are not looked at.
+        How; its images are not looked at, and its catalogues are a file an image.
 
     Returns
     -------
     dict, bytes or None
         The row of the image, and its catalogue if its outcome is ``ok`` or ``empty``.
     """
-    row, _, catalog = _do_image(image, _fetch(_Stores(batch.source_options), image), batch)
-    return row, catalog
+    made: list[bytes] = []
+    catalogs = CatalogFiles(replace(batch, catalogs="image"), lambda _, data: made.append(data))
+    row, _ = _do_image(image, _fetch(_Stores(batch.source_options), image), batch, catalogs)
+    return row, made[0] if made else None
 
 
 def run_batch(batch: Batch) -> BatchReport:
@@ -374,17 +333,21 @@ def run_batch(batch: Batch) -> BatchReport:
     tables: list[Sources] = []
     with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
         written: list[Future[bool]] = []
+        catalogs = CatalogFiles(
+            batch, lambda key, data: written.append(writer.submit(out.put, key, data))
+        )
         for image, fetched in _fetched_ahead(stores, batch.images):
-            row, sources, catalog = _do_image(image, fetched, batch)
+            row, sources = _do_image(image, fetched, batch, catalogs)
             rows.append(row | {"part": part})
             if sources is not None:
                 tables.append(sources)
-            if catalog is not None:
-                written.append(writer.submit(out.put, row["catalog"], catalog))
+        catalogs.finish(n_measured=len(tables))
+        sources = concatenate(tables)
+        content = parquet_part(sources, rows)
         for future in written:
             future.result()
-    sources = concatenate(tables)
-    out.put(part, parquet_part(sources, rows))
+    # The part goes last: where it is, all that it names is there.
+    out.put(part, content)
     return BatchReport(
         part=part,
         outcomes=dict(Counter(row["outcome"] for row in rows)),

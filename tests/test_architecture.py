@@ -69,7 +69,7 @@ TREES = {name: ast.parse(path.read_text(), str(path)) for name, path in FILES.it
 ONLY_IN = {
     "lithops": {module for module in FILES if module.startswith("hstmap.bag.lithops")},
     "obstore": {"hstmap.ranged", *(module for module in FILES if is_storage(module))},
-    "sep": {"hstmap.wfc3", "hstmap.worker"},
+    "sep": {"hstmap.wfc3", "hstmap.catalogs"},
     "astroquery": {"hstmap.archive"},
     "matplotlib": {"hstmap.report"},
 }

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from benchmarks import archive
 from hstmap.aws.bill import LINES, price
 from hstmap.aws.price_table import load_prices
+from hstmap.batch import CATALOGS
 from hstmap.errors import UsageError
 from hstmap.estimate import estimate_run
 from hstmap.run_assumptions import EXPECTED, VCPU_MB, Assumptions, RunShape
@@ -41,7 +42,8 @@ shapes = st.builds(
     n_images=st.integers(1, 300),
     n_workers=st.integers(1, 40),
     batch_size=st.integers(1, 30),
-    catalogs=st.booleans(),
+    catalogs=st.sampled_from(CATALOGS),
+    reduce_on_lambda=st.booleans(),
 )
 
 
@@ -85,7 +87,7 @@ def test_every_image_is_done_once_or_its_task_failed(shape, failure_share, strag
 @settings(max_examples=30, deadline=None)
 def test_without_noise_a_run_takes_what_arithmetic_says(n_rounds, n_workers, batch_size, memory_mb):
     """INIT once; then, a call: the first image's fetch, all images, and the part."""
-    shape = RunShape(n_rounds * n_workers * batch_size, n_workers, batch_size, memory_mb, False)
+    shape = RunShape(n_rounds * n_workers * batch_size, n_workers, batch_size, memory_mb, "none")
     result = simulate_run(shape, EVEN, QUIET)
     image_s = COMPUTE_S / min(1.0, memory_mb / VCPU_MB)
     fetch_s = 0.1 + NBYTES / 75e6
@@ -100,7 +102,7 @@ def test_without_noise_a_run_takes_what_arithmetic_says(n_rounds, n_workers, bat
 
 def test_a_worker_that_computes_fast_waits_for_its_link():
     fast = dataclasses.replace(EVEN, overhead_s=(0.0,), images=(ImageSample(1e-6, 0.0, NBYTES),))
-    shape = RunShape(100, 1, 100, catalogs=False)
+    shape = RunShape(100, 1, 100, catalogs="none")
     result = simulate_run(shape, fast, dataclasses.replace(QUIET, first_byte_s=0.0))
     assert result.map_s == pytest.approx(2 + 100 * NBYTES / 75e6 + 1.0, rel=1e-3)
 
@@ -117,7 +119,7 @@ def test_the_rates_of_s3_bound_the_time():
 
 
 def test_environments_come_as_lambda_lets_them():
-    shape = RunShape(3000, 3000, 1, catalogs=False)
+    shape = RunShape(3000, 3000, 1, catalogs="none")
     result = simulate_run(shape, EVEN, dataclasses.replace(QUIET, ramp_environments=10))
     assert result.n_cold < 100
     at_once = simulate_run(shape, EVEN, QUIET)
@@ -125,7 +127,7 @@ def test_environments_come_as_lambda_lets_them():
     assert at_once.map_s < result.map_s
 
 
-@pytest.mark.parametrize("catalogs", [False, True])
+@pytest.mark.parametrize("catalogs", CATALOGS)
 def test_more_workers_are_never_slower_in_expectation(catalogs):
     times = [
         statistics.fmean(
@@ -153,11 +155,11 @@ def test_twins_save_time_and_are_paid_for():
 
 
 def test_a_reduce_is_levels_that_end_in_one():
-    shape = RunShape(1000, 100, 1, catalogs=False)
+    shape = RunShape(1000, 100, 1, catalogs="none", reduce_on_lambda=True)
     result = simulate_run(shape, EVEN, dataclasses.replace(QUIET, fan_in=10))
     assert result.n_levels == 3
     assert result.usage.n_calls == 1000 + 100 + 10 + 1
-    assert simulate_run(RunShape(5, 1, 5), EVEN, QUIET).n_levels == 0
+    assert simulate_run(RunShape(5, 1, 5, reduce_on_lambda=True), EVEN, QUIET).n_levels == 0
 
 
 def test_the_same_seed_gives_the_same_run():

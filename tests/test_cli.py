@@ -65,6 +65,23 @@ def test_a_dry_run_writes_nothing(images, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_large_run_on_s3_is_told_what_small_files_cost(tmp_path, s3_bucket, capsys):
+    lines = [f"s3://nowhere/i{i:07d}q_flt.fits" for i in range(20_000)]
+    (tmp_path / "keys.txt").write_text("\n".join(lines))
+
+    def notes(n_images, out, *options):
+        many = ("--limit", n_images, "--batch-size", 100, "--dry-run")
+        assert hstmap("map", tmp_path / "keys.txt", "-o", out, *many, *options) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if "--catalogs" in line]
+
+    (note,) = notes(20_000, f"{s3_bucket}/run")
+    assert "is 0.10 USD of S3 requests" in note  # at 5 USD a million
+    assert "--catalogs batch keeps the same tables in 200 files for 0.00 USD" in note
+    assert notes(20_000, f"{s3_bucket}/run", "--catalogs", "batch") == []
+    assert notes(500, f"{s3_bucket}/run") == []
+    assert notes(20_000, tmp_path / "out") == []
+
+
 def test_map_and_reduce_can_be_split(images, tmp_path, capsys):
     out = tmp_path / "out"
     assert hstmap("map", images, "-o", out, "--engine", "inprocess", "--no-reduce") == 0

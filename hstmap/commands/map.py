@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 HELP = "extract the sources of images"
 
 _DEFAULT_OUT = "hstmap-out"
+_WORTH_SAYING_USD = 0.05
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,8 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     running.add_argument("--timeout", type=float, metavar="SECONDS", help="longest attempt")
     running.add_argument("--retries", type=int, metavar="N", help="further attempts of a task")
     running.add_argument(
-        "--no-catalogs", action="store_true", help="no FITS catalogue for each image"
-    )
+        "--catalogs", choices=("image", "batch", "none"), default="image",
+        help="FITS catalogues: a file an image; a file a task with a table an image, which S3 "
+        "charges far less for; or none (default: %(default)s)",
+    )  # fmt: skip
+    running.add_argument(
+        "--no-catalogs", dest="catalogs", action="store_const", const="none",
+        help="as --catalogs none",
+    )  # fmt: skip
     running.add_argument("--no-reduce", action="store_true", help="leave the summary to `reduce`")
     running.add_argument("--overwrite", action="store_true", help="start afresh")
     running.add_argument(
@@ -105,7 +112,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if not settings.is_local:
         _check_workers_reach(manifest.urls, "SOURCE")
     plan = plan_run(manifest, arguments.out, parameters, options)
-    for line in _plan_lines(plan):
+    for line in _plan_lines(plan, options):
         console.say(line)
     if arguments.dry_run:
         if plan.n_todo:
@@ -169,7 +176,7 @@ def _options(arguments: argparse.Namespace, settings: Settings) -> RunOptions:
     return RunOptions(
         batch_size=settings.batch_size,
         n_workers=settings.n_workers,
-        catalogs=not arguments.no_catalogs,
+        catalogs=arguments.catalogs,
         overwrite=arguments.overwrite,
         retry_failed=arguments.retry_failed,
         debug=arguments.debug,
@@ -205,7 +212,7 @@ def _knows_filters(manifest: Manifest) -> bool:
     return "filter" in names and "" not in manifest.table["filter"].to_pylist()
 
 
-def _plan_lines(plan: RunPlan) -> list[str]:
+def _plan_lines(plan: RunPlan, options: RunOptions) -> list[str]:
     """Say what is about to happen."""
     todo = f"{plan.n_todo:,} images in {len(plan.batches):,} batches"
     if plan.n_done:
@@ -213,9 +220,26 @@ def _plan_lines(plan: RunPlan) -> list[str]:
     if plan.unused:
         todo += f" ({len(plan.unused):,} that the manifest says not to use)"
     size = f", {plan.nbytes / 1e6:,.0f} MB" if plan.nbytes else ""
-    return [
+    lines = [
         f"plan      {todo}{size}; at least {plan.n_get:,} reads and {plan.n_put:,} writes",
         f"out       {plan.out}",
+    ]
+    if options.catalogs == "image" and plan.out.startswith("s3://"):
+        lines += _cheaper_catalogs(plan)
+    return lines
+
+
+def _cheaper_catalogs(plan: RunPlan) -> list[str]:
+    """Say of a large run what its many small files cost."""
+    from hstmap.aws.price_table import load_prices
+
+    usd_a_put = load_prices().s3_put_usd
+    usd, bundled_usd = (n * usd_a_put for n in (plan.n_todo, len(plan.batches)))
+    if usd - bundled_usd < _WORTH_SAYING_USD:
+        return []
+    return [
+        f"note      a FITS file for each image is {usd:.2f} USD of S3 requests; --catalogs batch "
+        f"keeps the same tables in {len(plan.batches):,} files for {bundled_usd:.2f} USD"
     ]
 
 

@@ -26,7 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, default=1000, metavar="N", help="calls at a time: %(default)s"
     )
     parser.add_argument("--batch-size", type=int, metavar="N", help="images a call")
-    parser.add_argument("--no-catalogs", action="store_true", help="as for `map`")
+    parser.add_argument(
+        "--catalogs", choices=("image", "batch", "none"), default="image", help="as for `map`"
+    )
+    parser.add_argument(
+        "--no-catalogs", dest="catalogs", action="store_const", const="none",
+        help="as --catalogs none",
+    )  # fmt: skip
     parser.add_argument("--memory", type=int, default=1769, metavar="MB", help="%(default)s")
     parser.add_argument("--architecture", choices=("arm64", "x86_64"), default="arm64")
     parser.add_argument("--prices", metavar="NAME_OR_FILE", help="another table of prices")
@@ -62,7 +68,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         n_workers=arguments.workers,
         batch_size=arguments.batch_size,
         memory_mb=arguments.memory,
-        catalogs=not arguments.no_catalogs,
+        catalogs=arguments.catalogs,
     )
     profile = _profile(arguments.profile)
     prices = load_prices(arguments.prices or DEFAULT_PRICES)

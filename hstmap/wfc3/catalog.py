@@ -2,7 +2,7 @@
 
 Both are made by workers, so that neither pandas nor pyarrow is imported here. astropy formats
 the header of a table once; what differs from image to image is the number of rows and the
-primary header, which keeps the writing of a catalogue at a few milliseconds.
+cards that say what the image is, which keeps the writing of a catalogue at a few milliseconds.
 """
 
 from __future__ import annotations
@@ -20,10 +20,25 @@ from astropy.units import Unit
 from hstmap.wfc3.measure import Sources, empty_sources
 from hstmap.wfc3.schema import SOURCE_COLUMNS, catalog_columns
 
-__all__ = ["IMAGES_KEY", "concatenate", "fits_catalog", "parquet_part"]
+__all__ = [
+    "IMAGES_KEY",
+    "TABLE_NAME",
+    "Card",
+    "concatenate",
+    "fits_catalog",
+    "fits_extension",
+    "fits_primary",
+    "parquet_part",
+]
+
+#: Keyword, value and comment of a card of a FITS header.
+Card = tuple[str, str | int | float | bool, str]
 
 #: Key in a part's metadata that holds the rows of its images, as JSON.
 IMAGES_KEY: Final = "hstmap.images"
+
+#: EXTNAME of the table in the file of one image.
+TABLE_NAME: Final = "SOURCES"
 
 _BLOCK: Final = 2880
 _CARD: Final = 80
@@ -31,15 +46,13 @@ _FITS_FORMATS: Final = {"f4": "E", "f8": "D", "i2": "I", "i4": "J", "i8": "K"}
 
 
 @lru_cache(maxsize=1)
-def _table_header() -> tuple[bytes, int, np.dtype[Any]]:
+def _table_header() -> tuple[bytes, np.dtype[Any]]:
     """Format the header of a catalogue's table, once.
 
     Returns
     -------
     header : bytes
-        Of a table without rows, padded to whole blocks.
-    position : int
-        Where in it the card NAXIS2 starts.
+        The cards of a table without rows, END not among them.
     dtype : numpy.dtype
         Of one row, big-endian as FITS wants it.
     """
@@ -50,15 +63,14 @@ def _table_header() -> tuple[bytes, int, np.dtype[Any]]:
             fits.Column(column.name, _FITS_FORMATS[column.dtype], unit=_fits_unit(column.unit))
             for column in columns
         ],
-        name="SOURCES",
+        name=TABLE_NAME,
     )
     for i, column in enumerate(columns, start=1):
         table.header[f"TUCD{i}"] = column.ucd
         table.header[f"TCOMM{i}"] = column.description
         if column.sextractor:
             table.header[f"TSEX{i}"] = (column.sextractor, "SExtractor's name of it")
-    header = table.header.tostring().encode("ascii")
-    return header, header.index(b"NAXIS2  ="), dtype
+    return table.header.tostring(endcard=False, padding=False).encode("ascii"), dtype
 
 
 def _fits_unit(unit: str) -> str | None:
@@ -66,21 +78,78 @@ def _fits_unit(unit: str) -> str | None:
     return Unit(unit).to_string("fits") or None
 
 
-def _padded(content: bytes) -> bytes:
-    """Fill up to whole FITS blocks with zeros."""
-    return content + b"\0" * (-len(content) % _BLOCK)
+def _padded(content: bytes, fill: bytes) -> bytes:
+    """Fill up to whole FITS blocks."""
+    return content + fill * (-len(content) % _BLOCK)
 
 
-def fits_catalog(
-    sources: Sources, cards: Iterable[tuple[str, str | int | float | bool, str]]
-) -> bytes:
-    """Make the catalogue of one image: a FITS file with one binary table, ``SOURCES``.
+def _with_end(cards: bytes) -> bytes:
+    """End a header."""
+    return _padded(cards + b"END".ljust(_CARD), b" ")
+
+
+def _formatted(cards: Iterable[Card | tuple[str, str | int | bool]]) -> bytes:
+    """Format cards, long texts over several of them."""
+    content: bytes = fits.Header(list(cards)).tostring(endcard=False, padding=False).encode("ascii")
+    return content
+
+
+def fits_primary(cards: Iterable[Card] = ()) -> bytes:
+    """Make what a FITS file of tables begins with: a header without data.
+
+    Parameters
+    ----------
+    cards : iterable of (str, value, str)
+        Keyword, value and comment of what it says besides.
+
+    Returns
+    -------
+    bytes
+        Whole blocks.
+    """
+    head = (("SIMPLE", True, "conforms to FITS standard"), ("BITPIX", 8), ("NAXIS", 0))
+    return _with_end(_formatted([*head, ("EXTEND", True), *cards]))
+
+
+def fits_extension(sources: Sources, cards: Iterable[Card] = (), name: str = TABLE_NAME) -> bytes:
+    """Make one binary table, to follow a primary header or another extension.
 
     Parameters
     ----------
     sources : dict of str to numpy.ndarray
         Columns of `~hstmap.wfc3.schema.SOURCE_COLUMNS`, shape (n,). Those that have one value an
         image belong into the header and are left out of the table.
+    cards : iterable of (str, value, str)
+        Keyword, value and comment of what its header says of the image.
+    name : str
+        Its EXTNAME.
+
+    Returns
+    -------
+    bytes
+        Whole blocks.
+    """
+    template, dtype = _table_header()
+    rows = np.empty(len(sources["number"]), dtype=dtype)
+    for column in dtype.names or ():
+        rows[column] = sources[column]
+    header = template
+    for card in (
+        ("NAXIS2", len(rows), "number of table rows"),
+        ("EXTNAME", name, "extension name"),
+    ):
+        start = header.index(card[0].ljust(8).encode("ascii") + b"=")
+        header = header[:start] + _formatted([card]) + header[start + _CARD :]
+    return _with_end(header + _formatted(cards)) + _padded(rows.tobytes(), b"\0")
+
+
+def fits_catalog(sources: Sources, cards: Iterable[Card]) -> bytes:
+    """Make the catalogue of one image: a FITS file with one binary table, ``SOURCES``.
+
+    Parameters
+    ----------
+    sources : dict of str to numpy.ndarray
+        As for `fits_extension`.
     cards : iterable of (str, value, str)
         Keyword, value and comment of what the primary header says of the image.
 
@@ -89,23 +158,7 @@ def fits_catalog(
     bytes
         The file.
     """
-    template, position, dtype = _table_header()
-    rows = np.empty(len(sources["number"]), dtype=dtype)
-    for name in dtype.names or ():
-        rows[name] = sources[name]
-    naxis2 = f"NAXIS2  = {len(rows):>20} / number of table rows".ljust(_CARD).encode("ascii")
-    header = template[:position] + naxis2 + template[position + _CARD :]
-    primary = fits.Header(
-        [
-            ("SIMPLE", True, "conforms to FITS standard"),
-            ("BITPIX", 8),
-            ("NAXIS", 0),
-            ("EXTEND", True),
-            *cards,
-        ]
-    )
-    first: bytes = primary.tostring().encode("ascii")
-    return first + header + _padded(rows.tobytes())
+    return fits_primary(cards) + fits_extension(sources)
 
 
 def concatenate(tables: Sequence[Sources]) -> Sources:

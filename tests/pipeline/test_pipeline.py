@@ -170,8 +170,8 @@ def test_other_parameters_into_the_same_place_are_refused_with_both_values(image
     parameters = dataclasses.replace(PARAMETERS, detection=PRESETS["blog"])
     with pytest.raises(RunMismatchError, match=r"detection\.mesh is 64 there and 32 here"):
         run([images], tmp_path / "out", parameters=parameters)
-    with pytest.raises(RunMismatchError, match="catalogs is True there and False here"):
-        run([images], tmp_path / "out", catalogs=False)
+    with pytest.raises(RunMismatchError, match="catalogs is 'image' there and 'none' here"):
+        run([images], tmp_path / "out", catalogs="none")
     _, summary = run([images], tmp_path / "out", parameters=parameters, overwrite=True)
     assert summary.outcomes == {"ok": 5}
 
@@ -180,7 +180,7 @@ def test_overwriting_deletes_only_what_is_a_runs(images, tmp_path):
     out = tmp_path / "out"
     run([images], out)
     (out / "notes.txt").write_text("mine")
-    run(sorted(images.iterdir())[:1], out, overwrite=True, catalogs=False)
+    run(sorted(images.iterdir())[:1], out, overwrite=True, catalogs="none")
     assert (out / "notes.txt").read_text() == "mine"
     assert len(list((out / "parts").iterdir())) == 1
     assert not list((out / "catalogs").glob("*"))
@@ -220,7 +220,7 @@ def test_a_part_is_named_by_what_goes_into_it():
         dataclasses.replace(
             batch, parameters=dataclasses.replace(PARAMETERS, read=ReadParameters(mask_bits=4))
         ),
-        dataclasses.replace(batch, catalogs=False),
+        dataclasses.replace(batch, catalogs="none"),
     ]
     assert len({part_key(other) for other in [batch, *others]}) == 5
     assert part_key(dataclasses.replace(batch, out="s3://elsewhere", debug=True)) == part_key(batch)
