@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from hstmap.bag.events import Observer
+from hstmap.bag.gate import Gate
 from hstmap.bag.outcome import attempt_call, judged, peak_memory_nbytes, reset_peak_memory
 from hstmap.bag.scheduler import StageRun
 from hstmap.bag.task import (
@@ -28,8 +29,17 @@ from hstmap.bag.task import (
     WorkerInfo,
     raise_for,
 )
-from hstmap.bag.transport import Call, CallEnded, CallNames, CallStarted, Report, Transport
+from hstmap.bag.transport import (
+    Call,
+    CallEnded,
+    CallNames,
+    CallStarted,
+    EngineRequests,
+    Report,
+    Transport,
+)
 from hstmap.errors import EngineError, UsageError
+from hstmap.storage_counts import CallRequests, RequestCounts, heard_by
 
 __all__ = [
     "Attempt",
@@ -54,6 +64,13 @@ class Engine(Protocol):
     def options(self) -> EngineOptions:
         """How this engine runs tasks."""
 
+    @property
+    def requests(self) -> EngineRequests | None:
+        """Requests to stores beside those of attempts, complete once the engine is closed.
+
+        None for an engine that makes none.
+        """
+
     def run(self, stage: Stage) -> Generator[Attempt, None, None]:
         """Run a stage.
 
@@ -66,7 +83,8 @@ class Engine(Protocol):
         Attempt
             Every attempt as it ends, in any order. Each task has exactly one with ``final`` set,
             and it is the last of its task. Failures are data: nothing is raised for them.
-            Closing the iterator early ends the attempts that are under way.
+            Closing the iterator early ends the attempts that are under way. Where a gate forbids
+            further calls, tasks remain that have none: then the stage is not complete.
 
         Raises
         ------
@@ -99,14 +117,21 @@ class TransportEngine:
     options : EngineOptions
     observers : sequence of Observer
         Called with each event, in the thread that consumes `run`.
+    gate : Gate, optional
+        What each call must be let through by.
     """
 
     def __init__(
-        self, transport: Transport, options: EngineOptions, observers: Sequence[Observer] = ()
+        self,
+        transport: Transport,
+        options: EngineOptions,
+        observers: Sequence[Observer] = (),
+        gate: Gate | None = None,
     ) -> None:
         self._transport = transport
         self._options = options
         self._observers = tuple(observers)
+        self._gate = gate
         self._call_ids = itertools.count()
         self._running: str | None = None
         self._closed = False
@@ -115,6 +140,11 @@ class TransportEngine:
     def options(self) -> EngineOptions:
         """How this engine runs tasks."""
         return self._options
+
+    @property
+    def requests(self) -> EngineRequests | None:
+        """Requests beside those of attempts; see `Engine.requests`."""
+        return self._transport.requests
 
     def run(self, stage: Stage) -> Generator[Attempt, None, None]:
         """Run a stage; see `Engine.run`."""
@@ -131,7 +161,7 @@ class TransportEngine:
             )
         self._running = name
         try:
-            yield from stage_run.attempts()
+            yield from stage_run.attempts(self._gate)
         finally:
             self._running = None
 
@@ -156,6 +186,7 @@ class _InProcessTransport:
     """Makes a call when it is polled for, in the thread that polls."""
 
     def __init__(self, options: EngineOptions) -> None:
+        self.requests: EngineRequests | None = None
         self._retry_on = options.retry_on
         self._stage: Stage | None = None
         self._call: Call | None = None
@@ -180,7 +211,9 @@ class _InProcessTransport:
         self._cold = False
         reset_peak_memory()
         started_s = time.time()
-        outcome = judged(attempt_call(self._stage.function, call.payload), self._retry_on)
+        requests = RequestCounts()
+        with heard_by(requests.__iadd__):
+            outcome = judged(attempt_call(self._stage.function, call.payload), self._retry_on)
         return (
             CallStarted(call.call_id, worker, started_s),
             CallEnded(
@@ -192,6 +225,7 @@ class _InProcessTransport:
                 started_s=started_s,
                 ended_s=time.time(),
                 peak_memory_nbytes=peak_memory_nbytes(),
+                requests=CallRequests(work=requests),
             ),
         )
 
@@ -219,17 +253,24 @@ class InProcessEngine(TransportEngine):
     ----------
     options : EngineOptions, optional
     observers : sequence of Observer
+    gate : Gate, optional
     """
 
     def __init__(
-        self, options: EngineOptions | None = None, observers: Sequence[Observer] = ()
+        self,
+        options: EngineOptions | None = None,
+        observers: Sequence[Observer] = (),
+        gate: Gate | None = None,
     ) -> None:
         options = EngineOptions() if options is None else options
-        super().__init__(_InProcessTransport(options), options, observers)
+        super().__init__(_InProcessTransport(options), options, observers, gate)
 
 
 def make_engine(
-    name: str, options: EngineOptions | None = None, observers: Sequence[Observer] = ()
+    name: str,
+    options: EngineOptions | None = None,
+    observers: Sequence[Observer] = (),
+    gate: Gate | None = None,
 ) -> Engine:
     """Make an engine by its name.
 
@@ -239,6 +280,8 @@ def make_engine(
     options : EngineOptions, optional
     observers : sequence of Observer
         Progress bars, ledgers and the like: called with each event.
+    gate : Gate, optional
+        What each call must be let through by, such as a budget.
 
     Returns
     -------
@@ -251,9 +294,9 @@ def make_engine(
         If there is no engine of that name.
     """
     if name == "inprocess":
-        return InProcessEngine(options, observers)
+        return InProcessEngine(options, observers, gate)
     if name == "lithops":
         from hstmap.bag.lithops import LithopsEngine
 
-        return LithopsEngine(options, observers)
+        return LithopsEngine(options, observers, gate)
     raise UsageError(f"engine {name!r} is not known; give 'lithops' or 'inprocess'")

@@ -24,6 +24,7 @@ from typing import Any
 import hstmap
 from hstmap.bag.engine import TransportEngine
 from hstmap.bag.events import Observer
+from hstmap.bag.gate import Gate
 from hstmap.bag.invocations import InvocationTransport, Letter, Ticket
 from hstmap.bag.lithops_calls import (
     fetch_letter,
@@ -54,6 +55,8 @@ class LithopsEngine(TransportEngine):
     options : EngineOptions, optional
         ``lithops_config`` says where; by default on this machine.
     observers : sequence of Observer
+    gate : Gate, optional
+        What each call must be let through by.
 
     Raises
     ------
@@ -62,11 +65,14 @@ class LithopsEngine(TransportEngine):
     """
 
     def __init__(
-        self, options: EngineOptions | None = None, observers: Sequence[Observer] = ()
+        self,
+        options: EngineOptions | None = None,
+        observers: Sequence[Observer] = (),
+        gate: Gate | None = None,
     ) -> None:
         options = EngineOptions() if options is None else options
         config = _with_backend(options.lithops_config)
-        super().__init__(_make_transport(config, options), options, observers)
+        super().__init__(_make_transport(config, options), options, observers, gate)
 
 
 def _make_transport(config: dict[str, Any], options: EngineOptions) -> Transport:

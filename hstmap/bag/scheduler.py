@@ -20,6 +20,7 @@ from hstmap.bag.events import (
     StageEnded,
     StageStarted,
 )
+from hstmap.bag.gate import Gate
 from hstmap.bag.policy import RunningQuantile, retry_delay_s
 from hstmap.bag.task import Attempt, EngineOptions, RemoteError, Stage, Task, WorkerInfo
 from hstmap.bag.transport import Call, CallEnded, CallStarted, Transport
@@ -100,11 +101,24 @@ class StageRun:
         self._n_twins = 0
         self._n_ok = 0
         self._n_failed = 0
+        self._gate: Gate | None = None
+        self._is_refused = False  # by the gate, when it was asked last
         policy = options.stragglers
         self._durations = RunningQuantile(policy.quantile) if policy else None
 
-    def attempts(self) -> Generator[Attempt, None, None]:
-        """Yield every attempt as it ends; calls still under way are ended when this is closed."""
+    def attempts(self, gate: Gate | None = None) -> Generator[Attempt, None, None]:
+        """Yield every attempt as it ends; calls still under way are ended when this is closed.
+
+        Parameters
+        ----------
+        gate : Gate, optional
+            What each call must be let through by.
+
+        Yields
+        ------
+        Attempt
+        """
+        self._gate = gate
         n_tasks = len(self._stage.tasks)
         self._emit(StageStarted(self._stage.name, n_tasks, time.time()))
         try:
@@ -112,6 +126,8 @@ class StageRun:
                 self._transport.begin(self._stage)
             while self._n_ok + self._n_failed < n_tasks:
                 self._submit_due()
+                if self._is_refused and not self._live:
+                    break  # nothing is left that could change the gate's mind
                 ended = self._take_reports(self._wait_s())
                 ended += self._end_overdue()
                 # The workers go on while the caller looks at these attempts.
@@ -138,12 +154,19 @@ class StageRun:
         calls: list[Call] = []
         n_free = self._transport.n_free
         now = self._clock()
-        while len(calls) < n_free and self._delayed and self._delayed[0][0] <= now:
+        self._is_refused = False
+
+        def may_send() -> bool:
+            if len(calls) < n_free and self._gate is not None and not self._is_refused:
+                self._is_refused = not self._gate.may_send()
+            return len(calls) < n_free and not self._is_refused
+
+        while self._delayed and self._delayed[0][0] <= now and may_send():
             calls.append(self._new_call(heapq.heappop(self._delayed)[2], "retry"))
-        while len(calls) < n_free and self._n_waiting:
+        while self._n_waiting and may_send():
             self._n_waiting -= 1
             calls.append(self._new_call(_TaskState(next(self._waiting)), "first"))
-        while len(calls) < n_free and self._twin_due_in_s() <= 0:
+        while self._twin_due_in_s() <= 0 and may_send():
             straggler = self._live[self._twin_candidates.popleft()]
             self._n_twins += 1
             calls.append(self._new_call(straggler.state, "twin"))
@@ -169,9 +192,9 @@ class StageRun:
         wait_s = min(self._overdue_in_s(), self._twin_due_in_s())
         if self._delayed:
             wait_s = min(wait_s, self._delayed[0][0] - now)
-        if wait_s <= 0 and self._transport.n_free == 0:
-            # What is due waits for a worker, and a worker that comes free is news; only a
-            # time-out frees one by force.
+        if wait_s <= 0 and (self._transport.n_free == 0 or self._is_refused):
+            # What is due waits for a worker, or for the gate. A worker that comes free is news,
+            # and so is the end of a call; only a time-out brings that about by force.
             wait_s = self._overdue_in_s()
         return None if math.isinf(wait_s) else max(0.0, wait_s)
 
@@ -313,11 +336,14 @@ class StageRun:
             nbytes_in=report.nbytes_in,
             nbytes_out=report.nbytes_out,
             **vars(report.names),
+            requests=report.requests,
         )
         self._emit(AttemptEnded(attempt, time.time()))
         return attempt
 
     def _emit(self, event: Event) -> None:
+        if self._gate is not None:
+            self._gate.note(event)
         for observer in self._observers:
             observer(event)
 
