@@ -17,7 +17,7 @@ import arro3.core
 import arro3.io  # noqa: F401
 
 import hstmap.bag.wire  # noqa: F401
-from hstmap.aws.calls import Invocation, make_call, run_in_fork
+from hstmap.aws.calls import Invocation, make_call, process_age_s, run_in_fork
 from hstmap.aws.event import EVENT_KEY, CallEvent, runtime_facts
 from hstmap.batch import Batch, ImageKey, RunParameters
 from hstmap.errors import EngineError, UsageError
@@ -31,6 +31,8 @@ _LOG: Final = logging.getLogger("hstmap")
 _OF_2018: Final = frozenset({"fits_s3_key", "fits_s3_bucket", "s3_output_bucket"})
 _LAST_WORDS_S: Final = 1.0
 
+#: What came before this line was INIT.
+_INIT_S: Final = process_age_s()
 _is_cold = True
 
 
@@ -71,6 +73,7 @@ def handle(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
         is_cold=_is_cold,
         started_s=started_s,
         left_s=context.get_remaining_time_in_millis() / 1000,
+        init_s=_INIT_S,
     )
     _is_cold = False
     if EVENT_KEY in event:

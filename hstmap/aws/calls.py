@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Final
 
 import hstmap
@@ -25,7 +26,7 @@ from hstmap.aws.event import CallEvent, check_versions, python_version, runtime_
 from hstmap.errors import StorageError
 from hstmap.storage import Store, open_store
 
-__all__ = ["Invocation", "make_call", "run_in_fork"]
+__all__ = ["Invocation", "make_call", "process_age_s", "run_in_fork"]
 
 #: Values up to this size travel with the status, as in Lithops.
 _MOST_INLINE_NBYTES: Final = 8 * 1024
@@ -49,12 +50,30 @@ class Invocation:
         Unix time, s.
     left_s : float
         Time until Lambda ends it.
+    init_s : float, optional
+        How old the process was when it was ready for its first event, s.
     """
 
     request_id: str
     is_cold: bool
     started_s: float
     left_s: float
+    init_s: float | None = None
+
+
+def process_age_s() -> float | None:
+    """Say how long this process has been there, s; None where the system does not tell.
+
+    It is from the start that the kernel has noted, to a hundredth of a second: see ``starttime`` in
+    proc(5).
+    """
+    try:
+        stat = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    started_ticks = int(stat.rpartition(")")[2].split()[19])
+    now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return now_s - started_ticks / os.sysconf("SC_CLK_TCK")
 
 
 def make_call(event: CallEvent, invocation: Invocation) -> str:
@@ -206,6 +225,7 @@ def _status(event: CallEvent, invocation: Invocation) -> dict[str, Any]:
         "worker_cold_start": invocation.is_cold,
         "worker_start_tstamp": invocation.started_s,
         "worker_end_tstamp": time.time(),
+        "worker_init_s": invocation.init_s if invocation.is_cold else None,
         "log_stream": os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME", ""),
     }
 

@@ -13,9 +13,10 @@ from typing import Any, Protocol, TypeAlias
 
 from hstmap.bag.outcome import attempt_call
 from hstmap.bag.task import EngineOptions, RemoteError, Stage
-from hstmap.bag.transport import Call, CallEnded, CallNames, CallStarted, Report
+from hstmap.bag.transport import Call, CallEnded, CallNames, CallStarted, EngineRequests, Report
 from hstmap.bag.wire import Packer, Reply, call_ended
 from hstmap.errors import EngineError
+from hstmap.storage_counts import CallRequests
 
 __all__ = ["InvocationTransport", "Letter", "Mailbox", "Ticket"]
 
@@ -31,6 +32,7 @@ class Letter:
     """What an invocation left: a reply, or the reason why there is none.
 
     Its request id is that of the invocation that left it: of several of one call, only it knows.
+    The times are those of `~hstmap.bag.task.Attempt`.
     """
 
     reply: Reply | None
@@ -38,6 +40,9 @@ class Letter:
     timed_out: bool = False
     error: RemoteError | None = None
     request_id: str = ""
+    handler_s: float | None = None
+    init_s: float | None = None
+    requests: CallRequests | None = None
 
 
 class Mailbox(Protocol):
@@ -58,6 +63,10 @@ class Mailbox(Protocol):
     @property
     def shared_path(self) -> bool:
         """Whether workers import from where this process does."""
+
+    @property
+    def requests(self) -> EngineRequests | None:
+        """Requests beside those of attempts; as `~hstmap.bag.transport.Transport.requests`."""
 
     def open(self) -> None:
         """Get ready; forget what was sent before."""
@@ -122,6 +131,11 @@ class InvocationTransport:
         self._sent: dict[Ticket, _Sent] = {}
         self._reports: list[Report] = []
         self._n_failed_looks = 0
+
+    @property
+    def requests(self) -> EngineRequests | None:
+        """Requests of the mailbox beside those of attempts."""
+        return self._mailbox.requests
 
     @property
     def n_free(self) -> int:
@@ -252,12 +266,10 @@ class InvocationTransport:
             return
         del self._sent[ticket]
         letter: Letter = fetched.value
-        names = self._names(ticket, letter.request_id)
         if letter.reply is not None:
             report = call_ended(
                 sent.call_id, letter.reply, cold=letter.cold, nbytes_in=sent.nbytes_in
             )
-            report = replace(report, names=names)
         else:
             report = CallEnded(
                 sent.call_id,
@@ -265,9 +277,11 @@ class InvocationTransport:
                 error=letter.error,
                 ended_s=time.time(),
                 nbytes_in=sent.nbytes_in,
-                names=names,
             )
-        self._reports.append(report)
+        names = self._names(ticket, letter.request_id)
+        times = {"handler_s": letter.handler_s, "init_s": letter.init_s}
+        requests = letter.requests or report.requests
+        self._reports.append(replace(report, names=names, requests=requests, **times))
 
     def _give_up_on_the_silent(self) -> None:
         """Report calls as lost that never started, or that outlived the backend's own limit."""

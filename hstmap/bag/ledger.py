@@ -30,11 +30,12 @@ from hstmap.bag.events import (
 from hstmap.bag.task import Attempt, RemoteError, WorkerInfo
 from hstmap.errors import StorageError
 from hstmap.storage_append import open_append
+from hstmap.storage_counts import CallRequests
 
 if TYPE_CHECKING:
     from hstmap.storage import Store
 
-__all__ = ["LEDGER_PREFIX", "Ledger", "read_attempts", "read_ledger"]
+__all__ = ["LEDGER_PREFIX", "Ledger", "attempt_of", "read_attempts", "read_ledger"]
 
 LEDGER_PREFIX: Final = "ledger/"
 _FORMAT: Final = 1
@@ -51,6 +52,8 @@ class Ledger:
     detail : callable, optional
         Makes of an attempt that ended well what shall be kept of its value: something that JSON
         can write. By default nothing of the value is kept.
+    about : mapping, optional
+        What shall be known of this time, for JSON: where it runs.
     segment_s : float
         Longest time that lines are kept back where objects cannot be added to, s.
     clock : callable
@@ -62,6 +65,7 @@ class Ledger:
         store: Store,
         *,
         detail: Callable[[Attempt], Any] | None = None,
+        about: Mapping[str, Any] | None = None,
         segment_s: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -83,6 +87,7 @@ class Ledger:
                 "hstmap": hstmap.__version__,
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
+                "about": dict(about or {}),
             }
         )
 
@@ -90,11 +95,28 @@ class Ledger:
         """Write an event down."""
         self._write(_as_dict(event, self._detail))
 
+    def note(self, event: str, facts: Mapping[str, Any]) -> None:
+        """Write down what is no engine's event.
+
+        Parameters
+        ----------
+        event : str
+            Name of the kind.
+        facts : mapping
+            What JSON can write.
+        """
+        self._write({"event": event, "time_s": time.time(), **facts})
+
     def close(self) -> None:
         """Put what was kept back; may be repeated."""
         self._put_segment()
         if self._file is not None:
             self._file.close()
+
+    @property
+    def n_puts_a_segment(self) -> int:
+        """Requests that it takes to write lines down: none where they are added to a file."""
+        return int(self._file is None)
 
     def _segment_key(self) -> str:
         return f"{self._prefix}{self._n_segments + 1:06d}.jsonl"
@@ -185,14 +207,31 @@ def read_attempts(store: Store) -> Iterator[Attempt]:
     """
     for entry in read_ledger(store):
         if entry["event"] == "attempt_ended":
-            fields = {name: entry[name] for name in _ATTEMPT_FIELDS if name in entry}
-            worker, error = entry["worker"], entry["error"]
-            yield Attempt(
-                **fields,
-                value=entry.get("detail"),
-                worker=None if worker is None else WorkerInfo(**worker),
-                error=None if error is None else RemoteError(**error),
-            )
+            yield attempt_of(entry)
+
+
+def attempt_of(entry: Mapping[str, Any]) -> Attempt:
+    """Read an event ``attempt_ended`` of a ledger.
+
+    Parameters
+    ----------
+    entry : mapping
+        From `read_ledger`.
+
+    Returns
+    -------
+    Attempt
+        Its value is what the ledger's ``detail`` made of it, else None.
+    """
+    fields = {name: entry[name] for name in _ATTEMPT_FIELDS if name in entry}
+    worker, error, requests = entry["worker"], entry["error"], entry.get("requests")
+    return Attempt(
+        **fields,
+        value=entry.get("detail"),
+        worker=None if worker is None else WorkerInfo(**worker),
+        error=None if error is None else RemoteError(**error),
+        requests=None if requests is None else CallRequests.from_dict(requests),
+    )
 
 
 _ATTEMPT_FIELDS: Final = (
@@ -209,6 +248,8 @@ _ATTEMPT_FIELDS: Final = (
     "nbytes_out",
     "request_id",
     "call_name",
+    "handler_s",
+    "init_s",
 )
 _NAMES: Final[Mapping[type[Event], str]] = {
     StageStarted: "stage_started",
@@ -231,6 +272,7 @@ def _as_dict(event: Event, detail: Callable[[Attempt], Any] | None) -> dict[str,
     entry |= {name: getattr(attempt, name) for name in _ATTEMPT_FIELDS}
     entry["worker"] = None if attempt.worker is None else vars(attempt.worker)
     entry["error"] = None if attempt.error is None else _error_as_dict(attempt.error)
+    entry["requests"] = None if attempt.requests is None else attempt.requests.as_dict()
     if detail is not None and attempt.status == "ok":
         entry["detail"] = detail(attempt)
     return entry

@@ -119,16 +119,26 @@ def fetch_letter(executor: Any, ticket: Ticket) -> Letter:
     status = storage.get_call_status(*ticket)
     if status is None:
         raise EngineError(f"the status of {'/'.join(ticket)} is listed and cannot be read")
-    cold, request_id = bool(status.get("worker_cold_start")), status.get("activation_id") or ""
+    cold = bool(status.get("worker_cold_start"))
     if status.get("exception"):
-        return replace(_letter_of_failure(status, cold), request_id=request_id)
+        return replace(_letter_of_failure(status, cold), **_told_by_worker(status))
     if "result" in status:
         output = ast.literal_eval(status["result"])
     else:
         output = storage.get_call_output(*ticket)
         if output is None:
             raise EngineError(f"the result of {'/'.join(ticket)} is not there yet")
-    return Letter(pickle.loads(pickle.loads(output)), cold, request_id=request_id)
+    return Letter(pickle.loads(pickle.loads(output)), cold, **_told_by_worker(status))
+
+
+def _told_by_worker(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Say which invocation it was, and how long it took by its own clock."""
+    started_s, ended_s = status.get("worker_start_tstamp"), status.get("worker_end_tstamp")
+    return {
+        "request_id": str(status.get("activation_id") or ""),
+        "handler_s": ended_s - started_s if started_s and ended_s else None,
+        "init_s": status.get("worker_init_s"),
+    }
 
 
 def _letter_of_failure(status: Mapping[str, Any], cold: bool) -> Letter:

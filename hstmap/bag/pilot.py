@@ -22,7 +22,7 @@ from typing import Protocol
 
 from hstmap.bag.home import listen_at
 from hstmap.bag.task import EngineOptions, RemoteError, Stage, WorkerInfo
-from hstmap.bag.transport import Call, CallEnded, CallNames, CallStarted, Report
+from hstmap.bag.transport import Call, CallEnded, CallNames, CallStarted, EngineRequests, Report
 from hstmap.bag.wire import Packer, Reply, call_ended
 from hstmap.bag.worker import Hello, Setup, Work
 from hstmap.errors import EngineError
@@ -80,6 +80,7 @@ class PilotTransport:
     """
 
     def __init__(self, pool: WorkerPool, options: EngineOptions) -> None:
+        self.requests: EngineRequests | None = None
         self._pool = pool
         self._options = options
         self._listener: socket.socket | None = None

@@ -335,6 +335,8 @@ class StageRun:
             peak_memory_nbytes=report.peak_memory_nbytes,
             nbytes_in=report.nbytes_in,
             nbytes_out=report.nbytes_out,
+            handler_s=report.handler_s,
+            init_s=report.init_s,
             **vars(report.names),
             requests=report.requests,
         )

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from hstmap.bag.policy import TRANSIENT_ERRORS, StragglerPolicy
 from hstmap.errors import TaskError, UsageError
+from hstmap.storage_counts import CallRequests
 
 __all__ = [
     "Attempt",
@@ -138,6 +139,12 @@ class Attempt:
     call_name : str
         What the backend's call is named: several invocations can be of one call, if the backend
         delivers it twice. Empty where the backend has no invocations.
+    handler_s, init_s : float, optional
+        What the invocation took by the worker's own clock, s, from the event's arrival until its
+        answer was written; and its process before that, from its start until it was ready for a
+        first event. None where the worker does not tell.
+    requests : CallRequests, optional
+        What it asked of stores; None if it died without a word of that.
     """
 
     stage: str
@@ -156,6 +163,9 @@ class Attempt:
     nbytes_out: int = 0
     request_id: str = ""
     call_name: str = ""
+    handler_s: float | None = None
+    init_s: float | None = None
+    requests: CallRequests | None = None
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,21 @@ time-outs, stragglers or ledgers, so that these are the same for every engine.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from hstmap.bag.task import RemoteError, Stage, Status, WorkerInfo
+from hstmap.storage_counts import CallRequests, RequestCounts
 
-__all__ = ["Call", "CallEnded", "CallNames", "CallStarted", "Report", "Transport"]
+__all__ = [
+    "Call",
+    "CallEnded",
+    "CallNames",
+    "CallStarted",
+    "EngineRequests",
+    "Report",
+    "Transport",
+]
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,30 @@ class CallEnded:
     nbytes_in: int = 0
     nbytes_out: int = 0
     names: CallNames = CallNames()
+    handler_s: float | None = None
+    init_s: float | None = None
+    requests: CallRequests | None = None
+
+
+@dataclass(frozen=True)
+class EngineRequests:
+    """Requests that an engine made beside those of its attempts.
+
+    Attributes
+    ----------
+    client : RequestCounts, optional
+        By this process: sending calls, looking for answers, reading and removing them. None if the
+        backend's storage is not one whose requests can be counted.
+    strays : CallRequests
+        By invocations whose answers came too late, or beside another of the same call.
+    silent : tuple of str
+        The backend's ids of invocations that began and left no word: what they asked of stores
+        nobody knows, but for the request that said that they began.
+    """
+
+    client: RequestCounts | None = field(default_factory=RequestCounts)
+    strays: CallRequests = field(default_factory=CallRequests)
+    silent: tuple[str, ...] = ()
 
 
 Report: TypeAlias = CallStarted | CallEnded
@@ -81,6 +114,10 @@ class Transport(Protocol):
     @property
     def n_free(self) -> int:
         """Number of calls that would be taken up at once."""
+
+    @property
+    def requests(self) -> EngineRequests | None:
+        """Requests beside those of attempts, complete once closed; None where there are none."""
 
     def begin(self, stage: Stage) -> None:
         """Prepare for the calls of a stage; its function is that of all calls that follow.

@@ -32,6 +32,7 @@ from hstmap.bag.policy import TRANSIENT_ERRORS
 from hstmap.bag.task import RemoteError, Stage, Status, WorkerInfo
 from hstmap.bag.transport import CallEnded
 from hstmap.errors import EngineError
+from hstmap.storage_counts import CallRequests, RequestCounts, heard_by
 
 __all__ = ["Packer", "Program", "Reply", "call_ended", "perform"]
 
@@ -52,6 +53,8 @@ class Reply:
     started_s, ended_s : float
         Unix time, s.
     peak_memory_nbytes : int
+    requests : RequestCounts
+        Of the function.
     """
 
     status: Status
@@ -63,6 +66,7 @@ class Reply:
     started_s: float
     ended_s: float
     peak_memory_nbytes: int
+    requests: RequestCounts
 
 
 # -- the client's end --------------------------------------------------------------------------
@@ -158,6 +162,7 @@ def call_ended(call_id: int, reply: Reply, *, cold: bool, nbytes_in: int) -> Cal
         peak_memory_nbytes=reply.peak_memory_nbytes,
         nbytes_in=nbytes_in,
         nbytes_out=len(reply.value),
+        requests=CallRequests(work=reply.requests),
     )
 
 
@@ -241,7 +246,9 @@ def perform(program: Program, payload: bytes) -> Reply:
     """
     reset_peak_memory()
     started_s = time.time()
-    outcome = judged(attempt_call(program.run, payload), program.retry_on)
+    requests = RequestCounts()
+    with heard_by(requests.__iadd__):
+        outcome = judged(attempt_call(program.run, payload), program.retry_on)
     status, error, value, exception = outcome.status, outcome.error, b"", b""
     if error is None:
         packed = attempt_call(_dumps, outcome.value)
@@ -262,6 +269,7 @@ def perform(program: Program, payload: bytes) -> Reply:
         started_s,
         time.time(),
         peak_memory_nbytes(),
+        requests,
     )
 
 

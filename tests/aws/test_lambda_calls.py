@@ -18,7 +18,7 @@ import pytest
 
 import hstmap
 from hstmap.aws import event as event_module
-from hstmap.aws.calls import run_in_fork
+from hstmap.aws.calls import process_age_s, run_in_fork
 from hstmap.aws.event import (
     CallEvent,
     check_versions,
@@ -78,7 +78,7 @@ def test_a_fork_that_is_done_and_hangs_at_its_end_counts_as_done():
 
 FORKS_THAT_ASK = """
 import os, sys
-from hstmap.aws.calls import run_in_fork
+from hstmap.aws.calls import process_age_s, run_in_fork
 from hstmap.storage import open_store
 
 def put(n):
@@ -146,3 +146,12 @@ def test_versions_must_be_equal(name: str):
 def test_the_refusal_survives_pickling():
     error = StaleRuntimeError("old")
     assert str(pickle.loads(pickle.dumps(error))) == "old"
+
+
+def test_a_process_knows_how_long_it_has_been_there():
+    code = "import time; time.sleep(0.3); from hstmap.aws.calls import process_age_s as age; "
+    command = [sys.executable, "-c", code + "print(age())"]
+    began = time.monotonic()
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert 0.29 <= float(told) <= time.monotonic() - began + 0.02
+    assert process_age_s() > 0.3  # this one has imported pytest

@@ -61,9 +61,17 @@ def test_calls_bring_their_values_and_are_told_cold_from_warm(run, deployment):
     deployment.aws.wait_until_idle()
     runs = deployment.runs()[n_before:]
     assert len(runs) == 6
-    assert len({run.environment for run in runs}) <= 2
-    told = [attempt.worker.cold for attempts in done.values() for attempt in attempts]
-    assert sum(told) == sum(run.is_cold for run in runs)
+    assert (
+        len({run.environment for run in runs}) < 6
+    )  # an answer is there before its call has ended
+    attempts = [attempt for of_task in done.values() for attempt in of_task]
+    assert sum(attempt.worker.cold for attempt in attempts) == sum(run.is_cold for run in runs)
+    reports = {run.report.request_id: run.report for run in runs}
+    for attempt in attempts:
+        report = reports[attempt.request_id]
+        assert 50 <= attempt.handler_s * 1000 <= report.duration_ms
+        assert (attempt.init_s is not None) == attempt.worker.cold
+        assert attempt.init_s is None or 0 < attempt.init_s * 1000 <= report.init_duration_ms + 10
 
 
 def test_reports_are_json_in_a_log_that_is_not_kept_for_ever(run, deployment):

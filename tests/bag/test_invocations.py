@@ -246,9 +246,10 @@ def test_who_left_a_letter_counts_more_than_who_was_sent(world: World, told: str
     world.mailbox.request_ids[ticket] = "a"
     world.mailbox.do(ticket)
     letter = world.mailbox.letters[ticket]
-    world.mailbox.letters[ticket] = replace(letter, request_id=told)
+    world.mailbox.letters[ticket] = replace(letter, request_id=told, handler_s=3.0, init_s=1.0)
     _, ended = world.transport.poll(60)
     assert isinstance(ended, CallEnded)
+    assert (ended.handler_s, ended.init_s) == (3.0, 1.0)
     assert ended.names == CallNames(told or "a", "executor-job/0")
 
 

@@ -57,13 +57,24 @@ def test_attempts_come_back_as_they_were(store: Store) -> None:
 
 
 def test_what_the_backend_calls_an_attempt_is_kept(store: Store) -> None:
-    attempt = Attempt("stage", "task", 1, "lost", False, request_id="r-1", call_name="e-j/0")
+    attempt = Attempt(
+        "stage", "task", 1, "lost", False,
+        request_id="r-1", call_name="e-j/0", handler_s=2.5, init_s=0.5,
+    )  # fmt: skip
     with Ledger(store) as ledger:
         ledger(AttemptStarted("stage", "task", 1, None, 1e9, "r-1", "e-j/0"))
         ledger(AttemptEnded(attempt, 1e9))
     assert list(read_attempts(store)) == [attempt]
     started = next(e for e in read_ledger(store) if e["event"] == "attempt_started")
     assert (started["request_id"], started["call_name"]) == ("r-1", "e-j/0")
+
+
+def test_what_is_to_be_known_of_a_time_is_kept(store: Store) -> None:
+    for about in ({"function": "f"}, None):
+        with Ledger(store, about=about):
+            pass
+    opened = [entry for entry in read_ledger(store) if entry["event"] == "ledger_opened"]
+    assert sorted(entry["about"].get("function", "") for entry in opened) == ["", "f"]
 
 
 def test_a_ledger_without_names_of_calls_can_be_read(store: Store) -> None:
