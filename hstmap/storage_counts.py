@@ -83,7 +83,7 @@ class CallRequests:
         return cls(RequestCounts(**record["work"]), RequestCounts(**record["engine"]))
 
 
-Listener = Callable[[RequestCounts], None]
+Listener = Callable[[RequestCounts], object]
 
 _listeners: list[Listener] = []
 # Stores of several threads tell of their requests at a time, and listeners add up.

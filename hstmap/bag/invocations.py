@@ -279,7 +279,7 @@ class InvocationTransport:
                 nbytes_in=sent.nbytes_in,
             )
         names = self._names(ticket, letter.request_id)
-        times = {"handler_s": letter.handler_s, "init_s": letter.init_s}
+        times: dict[str, Any] = {"handler_s": letter.handler_s, "init_s": letter.init_s}
         requests = letter.requests or report.requests
         self._reports.append(replace(report, names=names, requests=requests, **times))
 

@@ -190,6 +190,7 @@ class _LocalMailbox:
 
     shared_path = True
     poll_interval_s = _LOCAL_POLL_INTERVAL_S
+    requests = None  # nothing of it is in a store
 
     def __init__(
         self, make_executor: Callable[[int], Any], n_slots: int, options: EngineOptions

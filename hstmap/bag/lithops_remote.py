@@ -25,6 +25,7 @@ from hstmap.bag.lithops_calls import (
     send_calls,
 )
 from hstmap.bag.task import EngineOptions
+from hstmap.bag.transport import EngineRequests
 from hstmap.errors import EngineError
 
 __all__ = ["OWN_BACKENDS", "OwnBackend", "RemoteMailbox"]
@@ -84,6 +85,7 @@ class RemoteMailbox:
         self.n_slots = 0
         self.longest_call_s = float("inf")
         self.poll_interval_s = 2.0
+        self.requests: EngineRequests | None = EngineRequests(client=None)
 
     def open(self) -> None:
         """Get ready; forget what was sent before."""

@@ -1,0 +1,225 @@
+"""Which requests a run made, by whom and for what: the bill's, and S3's own log says the same.
+
+Workers' requests come with their attempts. Each command (`map`, `reduce`, `bill`) hears those of
+its own process, and leaves them in the ledger of the run when it ends, however it ends, together
+with what its engine asked for. Commands on one run add up.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeAlias, get_args
+
+from hstmap.bag.engine import Attempt, Engine
+from hstmap.bag.events import AttemptEnded, Event
+from hstmap.bag.ledger import Ledger, attempt_of, read_ledger
+from hstmap.storage import RequestCounts, Store
+from hstmap.storage_counts import CallRequests, heard_by
+
+__all__ = ["ORIGINS", "Origin", "RequestLog", "RequestsOfRun", "requests_of_run"]
+
+Origin: TypeAlias = Literal[
+    "workers", "workers_engine", "client_engine", "sources", "map", "reduce", "bill"
+]
+"""Who asked for what.
+
+``workers``: batches, for images, parts and catalogues. ``workers_engine``: what brings a call to a
+worker, and its answer back. ``client_engine``: the client's side of that. The others are the
+client's own: ``sources`` finds the images, ``map`` keeps the run's record, manifest, plan and
+ledger and looks for what is done, ``reduce`` reads parts and writes the summary, ``bill`` reads
+the ledger.
+"""
+ORIGINS: Final[tuple[Origin, ...]] = get_args(Origin)
+
+_EVENT: Final = "requests_made"
+_OPENED: Final = "ledger_opened"
+_ENDED: Final = "attempt_ended"
+_N_NAMED: Final = 3
+
+
+@dataclass(frozen=True)
+class RequestsOfRun:
+    """What was asked of stores for a run, so far.
+
+    Attributes
+    ----------
+    by_origin : dict of str to RequestCounts
+        For each of `ORIGINS`.
+    silent : tuple of str
+        Attempts that began and died without a word, by the backend's id where it has one: what
+        they asked for is not among the counts (but for the request that said that they began).
+    n_silent_clients : int
+        Commands that were killed before they could tell, or still run: what their process asked
+        for is not among the counts.
+    """
+
+    by_origin: Mapping[Origin, RequestCounts]
+    silent: tuple[str, ...] = ()
+    n_silent_clients: int = 0
+
+    @property
+    def total(self) -> RequestCounts:
+        """The sum of all origins."""
+        return sum(self.by_origin.values(), RequestCounts())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not counted, in words for people; empty if all is."""
+        notes = []
+        if self.silent:
+            more = ", ..." if len(self.silent) > _N_NAMED else ""
+            notes.append(
+                f"{len(self.silent)} attempts died without a word, so their requests are not "
+                f"counted: {', '.join(self.silent[:_N_NAMED])}{more}"
+            )
+        if self.n_silent_clients:
+            notes.append(
+                f"{self.n_silent_clients} commands on this run were killed, or still run: the "
+                "requests of their own are not counted"
+            )
+        return tuple(notes)
+
+
+class RequestLog:
+    """Hears the requests of this process while a command runs; a context manager.
+
+    Parameters
+    ----------
+    origin : Origin
+        What they are for, unless `of` says otherwise.
+    """
+
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
+        self._heard: dict[Origin, RequestCounts] = {}
+        self._engine: Engine | None = None
+        self._hearing: AbstractContextManager[None] = heard_by(self._hear)
+
+    def __enter__(self) -> Self:
+        self._hearing.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._hearing.__exit__(error_type, error, traceback)
+
+    def _hear(self, counts: RequestCounts) -> None:
+        self._heard.setdefault(self._origin, RequestCounts()).__iadd__(counts)
+
+    @contextmanager
+    def of(self, origin: Origin) -> Iterator[None]:
+        """Say what the requests in a block are for.
+
+        Parameters
+        ----------
+        origin : Origin
+        """
+        before, self._origin = self._origin, origin
+        try:
+            yield
+        finally:
+            self._origin = before
+
+    def __call__(self, event: Event) -> None:
+        """See of an attempt whether this process made it: then its requests are a worker's."""
+        if not isinstance(event, AttemptEnded) or event.attempt.requests is None:
+            return
+        worker = event.attempt.worker
+        if worker and (worker.host, worker.pid) == (socket.gethostname(), os.getpid()):
+            heard = self._heard.get(self._origin, RequestCounts())
+            self._heard[self._origin] = heard - event.attempt.requests.work
+
+    def watch(self, engine: Engine) -> None:
+        """Remember the engine whose requests are to be written down, too."""
+        self._engine = engine
+
+    @contextmanager
+    def written_to(self, ledger: Ledger) -> Iterator[None]:
+        """Write everything into a ledger when the block ends, however it does.
+
+        Parameters
+        ----------
+        ledger : Ledger
+            Closed next, and not before.
+        """
+        try:
+            yield
+        finally:
+            ledger.note(_EVENT, self._facts(ledger.n_puts_a_segment))
+
+    def _facts(self, n_puts_to_come: int) -> dict[str, Any]:
+        """Collect what is to be written, with the ledger's own last request, which is to come."""
+        self._hear(RequestCounts(n_put=n_puts_to_come))
+        facts: dict[str, Any] = {
+            "by_origin": {name: _nonzero(counts) for name, counts in self._heard.items()}
+        }
+        told = None if self._engine is None else self._engine.requests
+        if told is not None:
+            facts["engine"] = {
+                "client": None if told.client is None else _nonzero(told.client),
+                "strays": told.strays.as_dict(),
+                "silent": list(told.silent),
+            }
+        return facts
+
+
+def _nonzero(counts: RequestCounts) -> dict[str, int]:
+    return {kind: n for kind, n in asdict(counts).items() if n}
+
+
+def requests_of_run(store: Store) -> RequestsOfRun:
+    """Add up what was asked of stores for a run, by all commands that have ended.
+
+    Parameters
+    ----------
+    store : Store
+        The run's place.
+
+    Returns
+    -------
+    RequestsOfRun
+        Without the requests that this makes to read the ledger.
+    """
+    by_origin = {origin: RequestCounts() for origin in ORIGINS}
+    silent: list[str] = []
+    unheard: list[Attempt] = []
+    n_silent_clients = 0
+    for entry in read_ledger(store):
+        if entry["event"] == _OPENED:
+            silent += _names(unheard)
+            unheard = []
+            n_silent_clients += 1
+        elif entry["event"] == _ENDED:
+            attempt = attempt_of(entry)
+            if attempt.requests is not None:
+                by_origin["workers"] += attempt.requests.work
+                by_origin["workers_engine"] += attempt.requests.engine
+            elif attempt.started_s is not None:
+                unheard.append(attempt)
+        elif entry["event"] == _EVENT:
+            n_silent_clients -= 1
+            for origin, counts in entry["by_origin"].items():
+                by_origin[origin] += RequestCounts(**counts)
+            engine = entry.get("engine")
+            if engine is not None:
+                by_origin["client_engine"] += RequestCounts(**(engine["client"] or {}))
+                strays = CallRequests.from_dict(engine["strays"])
+                by_origin["workers"] += strays.work
+                by_origin["workers_engine"] += strays.engine
+                # It has seen every invocation, also those that no attempt knows of.
+                silent += engine["silent"]
+                unheard = []
+    return RequestsOfRun(by_origin, (*silent, *_names(unheard)), n_silent_clients)
+
+
+def _names(attempts: Iterable[Attempt]) -> list[str]:
+    return [item.request_id or f"{item.stage} {item.task_key} {item.number}" for item in attempts]
