@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hstmap.aws.bill import LINES, Bill, price
 from hstmap.aws.price_table import PriceTable
-from hstmap.run_assumptions import EXPECTED, HIGH, LOW, RunShape
+from hstmap.run_assumptions import RunShape, assumption_sets
 from hstmap.run_model import ModelResult, simulate_run
 from hstmap.run_profile import Profile
 
@@ -91,7 +91,7 @@ def estimate_run(
     """
     seeds = range(n_seeds or (1 if shape.n_images > _MANY_IMAGES else 3))
     runs: list[tuple[ModelResult, Bill]] = []
-    for assumptions in (EXPECTED, LOW, HIGH):
+    for assumptions in assumption_sets(measured_on_lambda=profile.on_lambda):
         for seed in seeds:
             result = simulate_run(shape, profile, assumptions, seed)
             runs.append((result, price(result.usage, prices, architecture)))

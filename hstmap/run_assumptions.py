@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hstmap.errors import UsageError
 
-__all__ = ["EXPECTED", "HIGH", "LOW", "VCPU_MB", "Assumptions", "RunShape"]
+if TYPE_CHECKING:
+    from hstmap.batch import Catalogs
+
+__all__ = ["EXPECTED", "HIGH", "LOW", "VCPU_MB", "Assumptions", "RunShape", "assumption_sets"]
 
 #: Memory that comes with a whole vCPU, MB.
 #: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
@@ -79,15 +82,18 @@ class RunShape:
     batch_size : int, optional
         Images a call; by default so many that a worker gets four calls, 100 at most.
     memory_mb : int
-    catalogs : bool
-        Whether each image gets a FITS catalogue of its own.
+    catalogs : {"image", "batch", "none"}
+        Whether each image gets a FITS file, each call one for its images, or none do.
+    reduce_on_lambda : bool
+        Whether parts are merged by calls, in levels; else the client does it, as hstmap does now.
     """
 
     n_images: int
     n_workers: int = 1000
     batch_size: int | None = None
     memory_mb: int = VCPU_MB
-    catalogs: bool = True
+    catalogs: Catalogs = "image"
+    reduce_on_lambda: bool = False
 
     def __post_init__(self) -> None:
         if min(self.n_images, self.n_workers, self.images_a_call) < 1:
@@ -102,6 +108,20 @@ class RunShape:
         if self.batch_size is not None:
             return self.batch_size
         return max(1, min(100, math.ceil(self.n_images / (4 * max(1, self.n_workers)))))
+
+    @property
+    def n_calls(self) -> int:
+        """Calls, if none is made again."""
+        return math.ceil(self.n_images / self.images_a_call)
+
+    @property
+    def cpu_share(self) -> float:
+        """What a worker has of a vCPU: a worker computes on one at most."""
+        return min(1.0, self.memory_mb / VCPU_MB)
+
+    def n_catalog_files(self, n_images: int) -> int:
+        """Count the FITS files that a call of so many images writes."""
+        return {"image": n_images, "batch": 1, "none": 0}[self.catalogs]
 
 
 EXPECTED: Final = Assumptions()
@@ -118,3 +138,21 @@ HIGH: Final = replace(
     straggler_share=0.03,
     failure_share=0.02,
 )
+
+
+def assumption_sets(*, measured_on_lambda: bool) -> tuple[Assumptions, Assumptions, Assumptions]:
+    """Give the expected assumptions, the low ones and the high ones.
+
+    Parameters
+    ----------
+    measured_on_lambda : bool
+        Whether times were measured there: then they are taken as they are.
+
+    Returns
+    -------
+    tuple of Assumptions
+    """
+    sets = (EXPECTED, LOW, HIGH)
+    if measured_on_lambda:
+        sets = tuple(replace(item, cpu_ratio=1.0, init_ratio=1.0) for item in sets)
+    return sets

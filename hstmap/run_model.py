@@ -10,17 +10,17 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Final
 
 import numpy as np
 
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Purpose, Usage
-from hstmap.run_assumptions import VCPU_MB, Assumptions, RunShape
+from hstmap.run_assumptions import Assumptions, RunShape
 from hstmap.run_profile import Profile
 
-__all__ = ["ModelResult", "simulate_run"]
+__all__ = ["ModelResult", "client_merge_s", "count_usage", "simulate_run"]
 
 _N_AHEAD: Final = 2  # as hstmap.worker fetches ahead
 _IMAGE_ROW_NBYTES: Final = 2000  # as JSON in a part; a table of them is smaller
@@ -69,6 +69,7 @@ class _Attempt:
     init_s: float
     slowdown: float
     fails_at: int | None
+    first_s: float
     link_free_s: float = 0.0
     fetched_s: list[float] = field(default_factory=list)
     done_s: list[float] = field(default_factory=list)
@@ -104,16 +105,19 @@ class _Simulation:
         self.shape, self.profile, self.assume = shape, profile, assumptions
         self.random = np.random.default_rng(seed)
         drawn = self.random.integers(0, len(profile.images), shape.n_images)
-        share = min(1.0, shape.memory_mb / VCPU_MB)
+        self.cpu_ratio = assumptions.cpu_ratio / shape.cpu_share
         compute = [
-            (item.compute_s + (item.catalog_s if shape.catalogs else 0.0))
-            * assumptions.cpu_ratio / share
+            (item.compute_s + (item.catalog_s if shape.catalogs != "none" else 0.0))
+            * self.cpu_ratio
             for item in profile.images
         ]  # fmt: skip
         self.compute_s: list[float] = np.array(compute)[drawn].tolist()
-        transfer = [item.nbytes_read / assumptions.bandwidth_nbytes_s for item in profile.images]
+        # Waits that were measured have in them what is assumed otherwise.
+        assumed = 0.0 if profile.wait_s else 1.0
+        self.first_byte_s = assumed * assumptions.first_byte_s
+        self.s_a_byte = assumed / assumptions.bandwidth_nbytes_s
+        transfer = [item.nbytes_read * self.s_a_byte for item in profile.images]
         self.transfer_s: list[float] = np.array(transfer)[drawn].tolist()
-        self.cpu_share = share
         starts = range(0, shape.n_images, shape.images_a_call)
         self.tasks = [range(i, min(i + shape.images_a_call, shape.n_images)) for i in starts]
         self.queue = deque(range(len(self.tasks)))
@@ -147,7 +151,11 @@ class _Simulation:
             time_s, _, what, subject = heapq.heappop(self.events)
             what(time_s, subject)
         n_cold = len(self.warm)
-        reduce_s, n_levels = self.reduce()
+        if self.shape.reduce_on_lambda:
+            reduce_s, n_levels = self.reduce()
+        else:
+            n_done = sum(self.n_times_done)
+            reduce_s, n_levels = client_merge_s(n_done, self.profile, self.assume), 0
         return ModelResult(
             self.map_s, reduce_s, tuple(self.n_times_done), n_cold, self.n_throttled, n_levels,
             self.usage(),
@@ -179,15 +187,18 @@ class _Simulation:
         is_slow = self.random.random() < self.assume.straggler_share
         does_fail = self.random.random() < self.assume.failure_share
         n_images = len(self.tasks[task])
+        started_s = sent_s + init_s
+        wait_s = float(self.random.choice(self.profile.wait_s)) if self.profile.wait_s else 0.0
         attempt = _Attempt(
-            task, environment, sent_s + init_s, init_s,
+            task, environment, started_s, init_s,
             self.assume.straggler_slowdown if is_slow else 1.0,
             int(self.random.integers(0, n_images)) if does_fail else None,
+            first_s=started_s + wait_s,
         )  # fmt: skip
         self.n_attempts[task] += 1
         self.running.add(attempt)
-        attempt.link_free_s = attempt.started_s
-        self.at(attempt.started_s, self.fetch, attempt)
+        attempt.link_free_s = attempt.first_s
+        self.at(attempt.first_s, self.fetch, attempt)
         self.watch(attempt)
 
     def fetch(self, now_s: float, attempt: _Attempt) -> None:
@@ -197,10 +208,10 @@ class _Simulation:
         self.n_throttled += admitted_s > now_s
         self.next_get_s = admitted_s + self.profile.n_get_image / self.assume.get_rate
         self.n_gets += 1
-        first_s = max(admitted_s + self.assume.first_byte_s, attempt.link_free_s)
+        first_s = max(admitted_s + self.first_byte_s, attempt.link_free_s)
         fetched_s = first_s + self.transfer_s[images[i]] * attempt.slowdown
         attempt.link_free_s = fetched_s
-        before_s = attempt.done_s[-1] if attempt.done_s else attempt.started_s
+        before_s = attempt.done_s[-1] if attempt.done_s else attempt.first_s
         done_s = max(before_s, fetched_s) + self.compute_s[images[i]] * attempt.slowdown
         attempt.fetched_s.append(fetched_s)
         attempt.done_s.append(done_s)
@@ -211,7 +222,7 @@ class _Simulation:
         else:
             # The worker asks for the next image when it has done the third last, and fetches two
             # at a time.
-            next_s = attempt.started_s if i < _N_AHEAD else attempt.done_s[i - _N_AHEAD]
+            next_s = attempt.first_s if i < _N_AHEAD else attempt.done_s[i - _N_AHEAD]
             if i + 1 >= _N_AHEAD:
                 next_s = max(next_s, attempt.fetched_s[i + 1 - _N_AHEAD])
             self.at(next_s, self.fetch, attempt)
@@ -219,12 +230,12 @@ class _Simulation:
     def write(self, now_s: float, attempt: _Attempt) -> None:
         """Make and write the part; catalogues went out meanwhile, as fast as S3 took them."""
         n_images = len(self.tasks[attempt.task])
-        n_puts = 1 + (n_images if self.shape.catalogs else 0)
+        n_puts = 1 + self.shape.n_catalog_files(n_images)
         self.n_puts += n_puts
         self.next_put_s = max(self.next_put_s, attempt.started_s) + n_puts / self.assume.put_rate
         nbytes = n_images * self.profile.part_nbytes_image
-        make_s = n_images * self.profile.overhead_s_image * self.assume.cpu_ratio / self.cpu_share
-        put_s = make_s + self.assume.first_byte_s + nbytes / self.assume.bandwidth_nbytes_s
+        make_s = n_images * self.profile.overhead_s_image * self.cpu_ratio + self.profile.call_s
+        put_s = make_s + self.first_byte_s + nbytes * self.s_a_byte
         self.at(max(now_s + put_s, self.next_put_s), self.end, attempt)
 
     def end(self, now_s: float, attempt: _Attempt) -> None:
@@ -281,7 +292,7 @@ class _Simulation:
         """Merge parts in levels: sources in the first, rows of images only in those above."""
         level = [sum(self.n_times_done[i] for i in task) for task in self.tasks]
         total_s, n_levels, nbytes_image = 0.0, 0, self.profile.part_nbytes_image
-        image_s = self.profile.reduce_s_image * self.assume.cpu_ratio / self.cpu_share
+        image_s = self.profile.reduce_s_image * self.cpu_ratio
         while len(level) > 1:
             fan = self.assume.fan_in
             groups: Sequence[Sequence[int]] = [
@@ -305,16 +316,61 @@ class _Simulation:
 
     def usage(self) -> Usage:
         """Add up what was used."""
-        n_calls, n_images = len(self.calls), sum(self.n_times_done)
-        stored = n_images * 2 * self.profile.part_nbytes_image  # in parts and in the summary
-        if self.shape.catalogs:
-            stored += n_images * self.profile.catalog_nbytes_image
-        return Usage(
-            calls=tuple(self.calls),
-            n_get=round(self.n_gets * self.profile.n_get_image) + _N_GET_CALL * n_calls,
-            n_put=self.n_puts + _N_PUT_CALL * n_calls,
-            # The client lists once a second what has ended.
-            n_list=math.ceil(self.map_s + 1) * math.ceil(2 * n_calls / _LISTED_A_PAGE),
-            log_nbytes=LOG_NBYTES_A_CALL * n_calls,
-            stored_nbytes=round(stored),
-        )
+        n_gets = round(self.n_gets * self.profile.n_get_image)
+        done = replace(self.shape, n_images=max(1, sum(self.n_times_done)))
+        return count_usage(done, self.profile, self.calls, (n_gets, self.n_puts), self.map_s)
+
+
+def client_merge_s(n_images: int, profile: Profile, assumptions: Assumptions) -> float:
+    """Say how long a client in the region takes to merge the parts.
+
+    Parameters
+    ----------
+    n_images : int
+    profile : Profile
+    assumptions : Assumptions
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
+    transfer_s = profile.part_nbytes_image / assumptions.bandwidth_nbytes_s
+    return n_images * (transfer_s + profile.reduce_s_image)
+
+
+def count_usage(
+    shape: RunShape,
+    profile: Profile,
+    calls: Sequence[Call],
+    n_requests: tuple[int, int],
+    map_s: float,
+) -> Usage:
+    """Put what workers do, what their calls take beside it, and what is stored together.
+
+    Parameters
+    ----------
+    shape : RunShape
+    profile : Profile
+    calls : sequence of Call
+    n_requests : (int, int)
+        GETs and PUTs of the workers, for images and results.
+    map_s : float
+
+    Returns
+    -------
+    Usage
+    """
+    n_calls = sum(call.n for call in calls)
+    stored = shape.n_images * 2 * profile.part_nbytes_image  # in parts and in the summary
+    if shape.catalogs != "none":
+        stored += shape.n_images * profile.catalog_nbytes_image
+    return Usage(
+        calls=tuple(calls),
+        n_get=n_requests[0] + _N_GET_CALL * n_calls,
+        n_put=n_requests[1] + _N_PUT_CALL * n_calls,
+        # The client lists once a second what has ended.
+        n_list=math.ceil(map_s + 1) * math.ceil(2 * n_calls / _LISTED_A_PAGE),
+        log_nbytes=LOG_NBYTES_A_CALL * n_calls,
+        stored_nbytes=round(stored),
+    )

@@ -10,7 +10,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +25,7 @@ __all__ = ["DEFAULT_PROFILE", "ImageSample", "Profile", "load_profile", "profile
 
 DEFAULT_PROFILE: Final = "wfc3-ir"
 _FOLDER: Final = "profiles"
+_SERIES: Final = ("overhead_s", "init_s", "wait_s")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,15 @@ class Profile:
         What is stored of an image, in parts and as its own catalogue, on average.
     reduce_s_image : float
         Merging, s for each further image.
+    wait_s : tuple of float
+        What each batch waited for its images to come and its part to be taken, s; empty where
+        files were on a disk beside the worker.
+    call_s : float
+        What an invocation took beyond its batch, s.
+    peak_memory_nbytes : int
+        The most that a worker held; 0 where nobody looked.
+    on_lambda : bool
+        Whether it was measured there: starts are INITs then, and times those of a whole vCPU.
     """
 
     name: str
@@ -78,6 +88,10 @@ class Profile:
     part_nbytes_image: float
     catalog_nbytes_image: float
     reduce_s_image: float
+    wait_s: tuple[float, ...] = ()
+    call_s: float = 0.0
+    peak_memory_nbytes: int = 0
+    on_lambda: bool = False
 
     def __post_init__(self) -> None:
         if not (self.images and self.overhead_s and self.init_s):
@@ -90,6 +104,11 @@ class Profile:
     def mean_compute_s(self) -> float:
         """Mean of what images take, s."""
         return statistics.fmean(image.compute_s for image in self.images)
+
+    @property
+    def mean_catalog_s(self) -> float:
+        """Mean of what their catalogues take, s."""
+        return statistics.fmean(image.catalog_s for image in self.images)
 
     @property
     def overhead_s_image(self) -> float:
@@ -134,11 +153,16 @@ def load_profile(name: str = DEFAULT_PROFILE) -> Profile:
         ) from error
     try:
         record: Mapping[str, Any] = json.loads(text)
-        known = {item.name: record[item.name] for item in fields(Profile)}
+        known = {
+            item.name: record[item.name]
+            if item.default is MISSING
+            else record.get(item.name, item.default)
+            for item in fields(Profile)
+        }
         known["images"] = tuple(ImageSample(*image) for image in known["images"])
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{name} is not a profile: {type(error).__name__} {error}") from error
-    return Profile(**known | {key: tuple(known[key]) for key in ("overhead_s", "init_s")})
+    return Profile(**known | {key: tuple(known[key]) for key in _SERIES})
 
 
 def profile_of_run(store: Store, base: Profile | None = None) -> Profile:
