@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     n_images = 4 if arguments.short else arguments.images
     n_repeats = 1 if arguments.short else arguments.repeats
     batch_sizes = (2,) if arguments.short else BATCH_SIZES
+    kinds = ("none",) if arguments.short else ("none", "batch", "image")
     memories = arguments.memories or (MEMORIES_SHORT_MB if arguments.short else MEMORIES_MB)
     images = _images(arguments.frames, n_images)
     rows = []
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         print(f"images    {n_images}; 1 cold and {n_repeats} warm runs a point: median and range")
         print(f"{'MB':>6s}{'batch':>7s}{'catalogues':>12s}{'cold':>9s}{'warm':>9s}  GB-s an image")
         for batch_size in batch_sizes:
-            for catalogs in ("none", "image"):
+            for catalogs in kinds:
                 words = _words(batch_size, catalogs)
                 for memory_mb in memories:
                     runs = _runs(loopback, source, memory_mb, n_repeats, words)
@@ -75,7 +76,7 @@ def _images(frames: list[Path], n_images: int) -> dict[str, bytes]:
 
 
 def _words(batch_size: int, catalogs: str) -> tuple[str, ...]:
-    return ("--batch-size", str(batch_size), *(["--no-catalogs"] if catalogs == "none" else []))
+    return ("--batch-size", str(batch_size), "--catalogs", catalogs)
 
 
 def _runs(
