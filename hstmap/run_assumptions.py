@@ -152,7 +152,9 @@ def assumption_sets(*, measured_on_lambda: bool) -> tuple[Assumptions, Assumptio
     -------
     tuple of Assumptions
     """
-    sets = (EXPECTED, LOW, HIGH)
-    if measured_on_lambda:
-        sets = tuple(replace(item, cpu_ratio=1.0, init_ratio=1.0) for item in sets)
-    return sets
+    if not measured_on_lambda:
+        return EXPECTED, LOW, HIGH
+    expected, low, high = (
+        replace(item, cpu_ratio=1.0, init_ratio=1.0) for item in (EXPECTED, LOW, HIGH)
+    )
+    return expected, low, high
