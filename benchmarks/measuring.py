@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +29,26 @@ def machine_lines() -> dict[str, str]:
         "date": f"date      {datetime.now(UTC).isoformat(timespec='seconds')}",
         "versions": f"versions  Python {platform.python_version()}, {libraries}",
     }
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Values of one thing: their median, and the quartiles around it.
+
+    Attributes
+    ----------
+    values : sequence of float
+    """
+
+    values: Sequence[float]
+
+    def as_dict(self) -> dict[str, float]:
+        """Give ``median``, ``low`` and ``high`` (the quartiles), and ``n``."""
+        median = statistics.median(self.values)
+        low, high = median, median
+        if len(self.values) > 1:
+            low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
+        return {"median": median, "low": low, "high": high, "n": len(self.values)}
 
 
 @dataclass
