@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hstmap.archive.manifest import Manifest
     from hstmap.bag.engine import Attempt
-    from hstmap.batch import RunParameters
     from hstmap.cli import Console
     from hstmap.config import Settings
     from hstmap.pipeline import MapResult, RunOptions, RunPlan
@@ -29,6 +27,8 @@ _WORTH_SAYING_USD = 0.05
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    from hstmap.commands.run_options import add_detection_arguments
+
     parser.add_argument("sources", metavar="SOURCE", nargs="*", help="images, see above")
     parser.add_argument(
         "-o", "--out", default=_DEFAULT_OUT, metavar="DIR_OR_S3_PREFIX",
@@ -38,24 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images.add_argument("--limit", type=_positive, metavar="N", help="the first N only")
     images.add_argument("--filter", metavar="NAME", help="of this filter only, such as F160W")
     images.add_argument("--ima", action="store_true", help="do IMA files too: their last read")
-    detection = parser.add_argument_group("how sources are found")
-    detection.add_argument(
-        "--preset", default="default", choices=("default", "blog"),
-        help="named parameters; blog: those of the function of 2018",
-    )  # fmt: skip
-    detection.add_argument("--threshold", type=float, metavar="SIGMA", help="detection threshold")
-    detection.add_argument("--min-pixels", type=int, metavar="N", help="least area of a source")
-    detection.add_argument(
-        "--kernel-fwhm", type=float, metavar="PIXELS", help="smoothing before detection, 0: none"
-    )
-    detection.add_argument(
-        "--deblend-contrast", type=float, metavar="SHARE", help="least share of a sub-object"
-    )
-    detection.add_argument("--mesh", type=int, metavar="PIXELS", help="boxes of the background")
-    detection.add_argument("--kron-factor", type=float, help="size of the Kron aperture")
-    detection.add_argument(
-        "--good-bits", metavar="BITS", help="data quality bits that do not mask a pixel: 64,512"
-    )
+    add_detection_arguments(parser)
     running = parser.add_argument_group("how it runs")
     running.add_argument("--config", metavar="FILE", help="another lithops_config.yaml")
     running.add_argument("--engine", choices=("lithops", "inprocess"))
@@ -93,6 +76,7 @@ def _positive(text: str) -> int:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Plan, map and reduce."""
+    from hstmap.commands.run_options import check_workers_reach, run_parameters
     from hstmap.config import load_settings
     from hstmap.pipeline import plan_run
 
@@ -104,13 +88,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         timeout_s=arguments.timeout,
         memory_mb=arguments.memory,
     )
-    parameters = _parameters(arguments)
+    parameters = run_parameters(arguments)
     options = _options(arguments, settings)
     if not settings.is_local:
-        _check_workers_reach([arguments.out], "--out")
+        check_workers_reach([arguments.out], "--out")
     manifest = _manifest(arguments, console)
     if not settings.is_local:
-        _check_workers_reach(manifest.urls, "SOURCE")
+        check_workers_reach(manifest.urls, "SOURCE")
     plan = plan_run(manifest, arguments.out, parameters, options)
     for line in _plan_lines(plan, options):
         console.say(line)
@@ -119,54 +103,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             console.say(_estimate_line(plan, settings, options))
         return 0
     started = time.perf_counter()
-    result = _map(plan, manifest, (settings, options), arguments, console)
+    result = map_batches(plan, manifest, (settings, options), arguments, console)
     return _report(plan, result, time.perf_counter() - started, arguments, console)
-
-
-def _check_workers_reach(urls: Iterable[str], what: str) -> None:
-    """Refuse places of this machine for workers elsewhere."""
-    from hstmap.errors import UsageError
-
-    if local := next((url for url in urls if "://" not in url), None):
-        raise UsageError(
-            f"{what} is {local}, which workers on another machine cannot reach: give a place in a "
-            "bucket, s3://BUCKET/PREFIX (aws s3 cp brings images there)"
-        )
-
-
-def _parameters(arguments: argparse.Namespace) -> RunParameters:
-    """Put the options over the preset."""
-    from dataclasses import replace
-
-    from hstmap.batch import RunParameters
-    from hstmap.wfc3.detect import PRESETS
-    from hstmap.wfc3.dq import mask_bits_from_good, parse_bits
-    from hstmap.wfc3.image import ReadParameters
-    from hstmap.wfc3.photometry import MEASURE_PRESETS
-
-    def given(**values: Any) -> dict[str, Any]:
-        return {name: value for name, value in values.items() if value is not None}
-
-    detection = replace(
-        PRESETS[arguments.preset],
-        **given(
-            threshold=arguments.threshold,
-            min_pixels=arguments.min_pixels,
-            kernel_fwhm=arguments.kernel_fwhm,
-            deblend_contrast=arguments.deblend_contrast,
-            mesh=arguments.mesh,
-        ),
-    )
-    bits = arguments.good_bits
-    read = ReadParameters(
-        **given(
-            mask_bits=mask_bits_from_good(parse_bits(bits)) if bits else None,
-            only_filter=arguments.filter,
-            ima=arguments.ima or None,
-        )
-    )
-    measure = replace(MEASURE_PRESETS[arguments.preset], **given(kron_factor=arguments.kron_factor))
-    return RunParameters(read, detection, measure)
 
 
 def _options(arguments: argparse.Namespace, settings: Settings) -> RunOptions:
@@ -263,7 +201,7 @@ def _estimate_line(plan: RunPlan, settings: Settings, options: RunOptions) -> st
     return estimate_line(estimate_run(shape, load_profile(), load_prices(), function.architecture))
 
 
-def _map(
+def map_batches(
     plan: RunPlan,
     manifest: Manifest,
     how: tuple[Settings, RunOptions],
