@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
@@ -24,7 +25,13 @@ from hstmap.parts import PlacedImage, placed_images
 from hstmap.run_record import MANIFEST_KEY, read_run_record
 from hstmap.sky import coverage_moc, healpix_29
 from hstmap.storage import StorageOptions, Store, open_store
-from hstmap.wfc3.schema import IMAGE_COLUMNS, SOURCE_COLUMNS, SUMMARY_COLUMNS, Column
+from hstmap.wfc3.schema import (
+    IMAGE_COLUMNS,
+    SOURCE_COLUMNS,
+    SUMMARY_COLUMNS,
+    Column,
+    source_columns_of_image,
+)
 
 __all__ = ["COVERAGE_FILE", "IMAGES_FILE", "SOURCES_FILE", "Summary", "reduce_run"]
 
@@ -34,6 +41,7 @@ COVERAGE_FILE: Final = "coverage.moc.fits"
 
 _ROWS_A_GROUP: Final = 262_144
 _PARTS_IN_MEMORY: Final = 16
+_N_AHEAD: Final = 4
 _NAMED_IN_MESSAGES: Final = 3
 
 
@@ -125,33 +133,37 @@ def _manifest_rootnames(store: Store) -> list[str]:
 
 
 class _PartTables:
-    """The sources of parts, of which the last few stay in memory."""
+    """The sources of parts: the next ones are under way, the last few stay in memory."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, pool: ThreadPoolExecutor) -> None:
         self._store = store
-        self._tables: OrderedDict[str, pa.Table] = OrderedDict()
+        self._pool = pool
+        self._tables: OrderedDict[str, Future[pa.Table]] = OrderedDict()
 
-    def __getitem__(self, part: str) -> pa.Table:
+    def begin(self, part: str) -> None:
+        """See to it that a part will be there soon."""
         if part not in self._tables:
-            self._tables[part] = pq.read_table(pa.BufferReader(self._store.get(part)))
+            self._tables[part] = self._pool.submit(self._read, part)
         self._tables.move_to_end(part)
         while len(self._tables) > _PARTS_IN_MEMORY:
             self._tables.popitem(last=False)
-        return self._tables[part]
+
+    def __getitem__(self, part: str) -> pa.Table:
+        return self._tables[part].result()
+
+    def _read(self, part: str) -> pa.Table:
+        return pq.read_table(pa.BufferReader(self._store.get(part)))
 
 
-def _source_tables(store: Store, images: Iterable[PlacedImage]) -> Iterator[pa.Table]:
+def _source_tables(store: Store, images: list[PlacedImage]) -> Iterator[pa.Table]:
     """Yield the sources of images in their order, in as large pieces as lie together."""
-    tables = _PartTables(store)
-    for part, group in groupby(images, key=lambda image: image.part):
-        pieces: list[list[int]] = []
-        for image in group:
-            if pieces and pieces[-1][1] == image.start:
-                pieces[-1][1] = image.stop
-            else:
-                pieces.append([image.start, image.stop])
-        for start, stop in pieces:
-            if stop > start:
+    groups = [(part, list(group)) for part, group in groupby(images, lambda image: image.part)]
+    with ThreadPoolExecutor(_N_AHEAD) as pool:
+        tables = _PartTables(store, pool)
+        for i, (part, group) in enumerate(groups):
+            for soon, _ in reversed(groups[i : i + 1 + _N_AHEAD]):
+                tables.begin(soon)
+            for start, stop in _pieces(group):
                 table = tables[part].slice(start, stop - start)
                 if len(table) != stop - start:
                     raise ConservationError(
@@ -159,6 +171,17 @@ def _source_tables(store: Store, images: Iterable[PlacedImage]) -> Iterator[pa.T
                         f"{len(tables[part])}: delete it and run the same map again"
                     )
                 yield table
+
+
+def _pieces(images: list[PlacedImage]) -> Iterator[tuple[int, int]]:
+    """Join the rows of images of one part that follow each other."""
+    pieces: list[list[int]] = []
+    for image in images:
+        if pieces and pieces[-1][1] == image.start:
+            pieces[-1][1] = image.stop
+        else:
+            pieces.append([image.start, image.stop])
+    return ((start, stop) for start, stop in pieces if stop > start)
 
 
 def _write_sources(store: Store, images: list[PlacedImage]) -> int:
@@ -170,7 +193,13 @@ def _write_sources(store: Store, images: list[PlacedImage]) -> int:
     waiting: list[pa.Table] = []
     with (
         store.writer(SOURCES_FILE) as file,
-        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+        pq.ParquetWriter(
+            file,
+            schema,
+            compression="zstd",
+            # As in parts: measured values do not repeat.
+            use_dictionary=[column.name for column in source_columns_of_image()],
+        ) as writer,
     ):
         for table in _source_tables(store, images):
             waiting.append(_with_healpix(table).cast(schema))

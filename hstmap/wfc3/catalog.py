@@ -18,7 +18,7 @@ from astropy.io import fits
 from astropy.units import Unit
 
 from hstmap.wfc3.measure import Sources, empty_sources
-from hstmap.wfc3.schema import SOURCE_COLUMNS, catalog_columns
+from hstmap.wfc3.schema import SOURCE_COLUMNS, catalog_columns, source_columns_of_image
 
 __all__ = [
     "IMAGES_KEY",
@@ -215,6 +215,10 @@ def parquet_part(sources: Sources, images: Sequence[Mapping[str, Any]]) -> bytes
         table,
         buffer,
         compression="zstd(3)",
+        # Of measured values nearly all differ: looking for equal ones takes more time than all
+        # else here, and room.
+        dictionary_enabled=False,
+        column_dictionary_enabled={column.name: True for column in source_columns_of_image()},
         created_by="hstmap",
         key_value_metadata={IMAGES_KEY: json.dumps(list(images), separators=(",", ":"))},
         skip_arrow_metadata=True,
