@@ -80,10 +80,11 @@ def handle(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
         call = CallEvent.from_dict(event)
         # Before all else: the bill finds by this line whose an invocation is that never answered.
         _LOG.info(json.dumps({"call": call.prefix}))
-        ended = make_call(call, invocation)
-        if ended != "done":
-            _LOG.warning(json.dumps({"call": call.prefix, "ended": ended}))
-        return {"call": call.prefix, "ended": ended}
+        end = make_call(call, invocation)
+        if end.how != "done":
+            told = {"ended": end.how, "requests": end.requests.as_dict()}
+            _LOG.warning(json.dumps({"call": call.prefix, **told}))
+        return {"call": call.prefix, "ended": end.how}
     if event.keys() >= _OF_2018:
         return _catalog_of_2018(event, invocation)
     if "runtime" in event:

@@ -23,18 +23,21 @@ from typing import Any, Final
 
 import hstmap
 from hstmap.aws.event import CallEvent, check_versions, python_version, runtime_facts
+from hstmap.aws.shared_counts import SharedCounts
 from hstmap.errors import StorageError
 from hstmap.storage import Store, open_store
+from hstmap.storage_counts import CallRequests, RequestCounts, heard_by
 
-__all__ = ["Invocation", "make_call", "process_age_s", "run_in_fork"]
+__all__ = ["CallEnd", "Invocation", "make_call", "process_age_s", "run_in_fork"]
 
-#: Values up to this size travel with the status, as in Lithops.
-_MOST_INLINE_NBYTES: Final = 8 * 1024
+#: Values up to this size travel in the status: one write and one read less.
+_MOST_INLINE_NBYTES: Final = 256 * 1024
 #: Kept back of an invocation's time to say that the call ran too long.
 _LAST_WORDS_S: Final = 3.0
 #: What a process has left to do after its last word is none of ours.
 _PARTING_S: Final = 1.0
 _FORKS: Final = multiprocessing.get_context("fork")
+_DONE: Final = b"done"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,36 @@ class Invocation:
     init_s: float | None = None
 
 
+@dataclass(frozen=True)
+class CallEnd:
+    """How a call went.
+
+    Parameters
+    ----------
+    how : str
+        ``"done"``, or what went wrong, for the log.
+    requests : CallRequests
+        What it asked of stores, also until it was ended by force.
+    """
+
+    how: str
+    requests: CallRequests
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call on its way: what a child that makes it, or mourns it, has to know."""
+
+    event: CallEvent
+    invocation: Invocation
+    prefix: str
+    requests: SharedCounts
+
+
+#: The function of the last call, by its key: warm environments need not fetch it again.
+_functions: dict[str, bytes] = {}
+
+
 def process_age_s() -> float | None:
     """Say how long this process has been there, s; None where the system does not tell.
 
@@ -76,7 +109,7 @@ def process_age_s() -> float | None:
     return now_s - started_ticks / os.sysconf("SC_CLK_TCK")
 
 
-def make_call(event: CallEvent, invocation: Invocation) -> str:
+def make_call(event: CallEvent, invocation: Invocation) -> CallEnd:
     """Make a call, and leave its status where the client looks.
 
     Parameters
@@ -86,21 +119,38 @@ def make_call(event: CallEvent, invocation: Invocation) -> str:
 
     Returns
     -------
-    str
-        ``"done"``, or how it went wrong, for the log.
+    CallEnd
     """
-    timeout_s = max(1.0, min(event.timeout_s, invocation.left_s - _LAST_WORDS_S))
-    exit_code = run_in_fork(_perform, (event, invocation), timeout_s)
+    # An event that Lambda delivers twice has one request id, and leaves two answers.
+    prefix = f"{event.prefix}/{invocation.request_id}-{os.urandom(4).hex()}"
+    call = _Call(event, invocation, prefix, SharedCounts())
+    how = _make(call)
+    requests = call.requests.read()
+    call.requests.close()
+    return CallEnd(how, requests)
+
+
+def _make(call: _Call) -> str:
+    timeout_s = max(1.0, min(call.event.timeout_s, call.invocation.left_s - _LAST_WORDS_S))
+
+    def keep(function: bytes) -> None:
+        _functions.clear()
+        _functions[call.event.function_key] = function
+
+    exit_code = run_in_fork(_perform, (call,), timeout_s, keep)
     if exit_code == 0:
         return "done"
     error = _why_it_ended(exit_code, timeout_s)
     # What died may have been in the middle of anything, so another child tells of it.
-    run_in_fork(_mourn, (event, invocation, error), _LAST_WORDS_S)
+    run_in_fork(_mourn, (call, error), _LAST_WORDS_S)
     return f"{type(error).__name__}: {error.args[1]}"
 
 
 def run_in_fork(
-    function: Callable[..., None], arguments: tuple[Any, ...], timeout_s: float
+    function: Callable[..., bytes | None],
+    arguments: tuple[Any, ...],
+    timeout_s: float,
+    keep: Callable[[bytes], object] = bool,
 ) -> int | None:
     """Run a function in a fork of this process.
 
@@ -111,6 +161,8 @@ def run_in_fork(
         Of the function; they need not be pickled.
     timeout_s : float
         The fork is killed after that.
+    keep : callable
+        Given what the function returned, if it returned bytes.
 
     Returns
     -------
@@ -123,31 +175,34 @@ def run_in_fork(
     sys.stdout.flush()
     child.start()
     theirs.close()
-    # Nothing comes through the pipe but the word that all is done, or its end with the process.
+    # Nothing comes through the pipe but the word that all is done, with what the function
+    # returned; or its end with the process.
     if not wait([ours, child.sentinel], timeout_s):
         child.kill()
         child.join()
         return None
-    is_done = ours.poll() and _received(ours)
+    word = _received(ours) if ours.poll() else b""
+    if returned := word.removeprefix(_DONE):
+        keep(returned)
     child.join(_PARTING_S)
     if child.is_alive():
         child.kill()
         child.join()
-    return 0 if is_done else child.exitcode or 1
+    return 0 if word else child.exitcode or 1
 
 
-def _received(connection: Connection) -> bool:
+def _received(connection: Connection) -> bytes:
     try:
-        return bool(connection.recv_bytes())
+        return connection.recv_bytes()
     except EOFError:
-        return False
+        return b""
 
 
 def _to_the_end(
-    function: Callable[..., None], arguments: tuple[Any, ...], connection: Connection
+    function: Callable[..., bytes | None], arguments: tuple[Any, ...], connection: Connection
 ) -> None:
-    function(*arguments)
-    connection.send_bytes(b"done")
+    returned = function(*arguments)
+    connection.send_bytes(_DONE + (returned if isinstance(returned, bytes) else b""))
 
 
 def _why_it_ended(exit_code: int | None, timeout_s: float) -> Exception:
@@ -165,54 +220,67 @@ def _why_it_ended(exit_code: int | None, timeout_s: float) -> Exception:
 # -- in a child ------------------------------------------------------------------------------------
 
 
-def _perform(event: CallEvent, invocation: Invocation) -> None:
-    store = open_store(f"s3://{event.bucket}")
-    store.put(f"{event.prefix}/{invocation.request_id}.init", b"")
-    try:
-        check_versions({"hstmap": event.version, "python": event.python}, runtime_facts())
-        result = _call(event, store)
-    except StorageError as error:
-        lost = RuntimeError("HANDLER", f"the worker could not use Lithops' bucket: {error}")
-        _write_failure(event, invocation, store, lost)
-        return
-    # The worker's boundary: the client would else wait for what never comes.
-    except Exception as error:  # noqa: BLE001
-        _write_failure(event, invocation, store, error)
-        return
-    status = _status(event, invocation)
-    if len(result) < _MOST_INLINE_NBYTES:
-        status["result"] = str(result)
-    else:
-        store.put(f"{event.prefix}/output.pickle", result)
-    _write_status(event, store, status)
+def _perform(call: _Call) -> bytes | None:
+    """Make a call, and say how it went; the function is returned if it had to be fetched."""
+    event = call.event
+    with heard_by(call.requests.add):
+        store = open_store(f"s3://{event.bucket}")
+        store.put(f"{call.prefix}.init", b"")
+        fetched = None
+        try:
+            check_versions({"hstmap": event.version, "python": event.python}, runtime_facts())
+            if event.function_key not in _functions:
+                fetched = _functions[event.function_key] = store.get(event.function_key)
+            result = _call(call, store)
+        except StorageError as error:
+            lost = RuntimeError("HANDLER", f"the worker could not use Lithops' bucket: {error}")
+            _write_failure(call, store, lost)
+        # The worker's boundary: the client would else wait for what never comes.
+        except Exception as error:  # noqa: BLE001
+            _write_failure(call, store, error)
+        else:
+            _write_result(call, store, result)
+        return fetched
 
 
-def _call(event: CallEvent, store: Store) -> bytes:
-    function = pickle.loads(pickle.loads(store.get(event.function_key))["func"])
+def _call(call: _Call, store: Store) -> bytes:
+    event = call.event
+    function = pickle.loads(pickle.loads(_functions[event.function_key])["func"])
     if event.data_key:
         first, last = event.data_range
         data = store.get_range(event.data_key, first, last + 1)
     else:
         data = base64.b64decode(event.data)
-    return pickle.dumps(function(**pickle.loads(data)))
+    arguments = pickle.loads(data)
+    with call.requests.of_work():
+        value = function(**arguments)
+    return pickle.dumps(value)
 
 
-def _mourn(event: CallEvent, invocation: Invocation, error: Exception) -> None:
-    _write_failure(event, invocation, open_store(f"s3://{event.bucket}"), error)
+def _mourn(call: _Call, error: Exception) -> None:
+    with heard_by(call.requests.add):
+        _write_failure(call, open_store(f"s3://{call.event.bucket}"), error)
 
 
-def _write_failure(
-    event: CallEvent, invocation: Invocation, store: Store, error: Exception
-) -> None:
+def _write_result(call: _Call, store: Store, result: bytes) -> None:
+    status = _status(call)
+    if len(result) < _MOST_INLINE_NBYTES:
+        status["result_base64"] = base64.b64encode(result).decode("ascii")
+    else:
+        store.put(f"{call.prefix}.output.pickle", result)
+    _write_status(call, store, status)
+
+
+def _write_failure(call: _Call, store: Store, error: Exception) -> None:
     if error.args[:1] != ("HANDLER",):  # of the others the text is enough, and always loads
         error = RuntimeError(f"{type(error).__name__}: {error}")
     told = pickle.dumps((type(error), error, None))
-    status = _status(event, invocation) | {"exception": True, "exc_info": str(told)}
-    _write_status(event, store, status)
+    _write_status(call, store, _status(call) | {"exception": True, "exc_info": str(told)})
 
 
-def _status(event: CallEvent, invocation: Invocation) -> dict[str, Any]:
+def _status(call: _Call) -> dict[str, Any]:
     """Write what Lithops' client reads of every call."""
+    event, invocation = call.event, call.invocation
     return {
         "type": "__end__",
         "exception": False,
@@ -230,5 +298,8 @@ def _status(event: CallEvent, invocation: Invocation) -> dict[str, Any]:
     }
 
 
-def _write_status(event: CallEvent, store: Store, status: dict[str, Any]) -> None:
-    store.put(f"{event.prefix}/status.json", json.dumps(status).encode("ascii"))
+def _write_status(call: _Call, store: Store, status: dict[str, Any]) -> None:
+    # This last request is one of the call, too.
+    requests = call.requests.read() + CallRequests(engine=RequestCounts(n_put=1))
+    told = json.dumps(status | {"requests": requests.as_dict()})
+    store.put(f"{call.prefix}.status.json", told.encode("ascii"))

@@ -26,11 +26,12 @@ from hstmap.aws.function import (
     find_function,
     keep_as_configured,
 )
+from hstmap.aws.s3_requests import storage_requests
 from hstmap.aws.session import AwsSession
 from hstmap.aws.settings import SECTION, AwsSettings, aws_settings, default_bucket
 from hstmap.errors import EngineError
 
-__all__ = ["LambdaBackend", "load_config"]
+__all__ = ["LambdaBackend", "load_config", "storage_requests"]
 
 #: botocore's standard mode backs off exponentially up to 20 s, with full jitter, and counts
 #: Lambda's TooManyRequestsException among what is worth a retry. After these Lithops queues the
@@ -84,12 +85,16 @@ class LambdaBackend:
         Why Lambda would not take an invocation, if not for want of room.
     n_places : int
         Invocations that the account allows at a time; known after `prepare`.
+    most_event_nbytes : int
+        Largest argument of a call that is to travel with its event.
     request_ids : dict of (str, str, str) to str
         Lambda's id of the last request for each call, by executor, job and call of Lithops: the
         REPORT line of a call that never answers is found by it.
     """
 
     type = "faas"
+    # In base 64 and with the rest of an event it stays below the 256 KB that are charged once.
+    most_event_nbytes = 128 * 1024
 
     def __init__(self, config: Mapping[str, Any], internal_storage: Any) -> None:
         self._config = dict(config)

@@ -26,14 +26,8 @@ from hstmap.bag.engine import TransportEngine
 from hstmap.bag.events import Observer
 from hstmap.bag.gate import Gate
 from hstmap.bag.invocations import InvocationTransport, Letter, Ticket
-from hstmap.bag.lithops_calls import (
-    fetch_letter,
-    import_lithops,
-    look_for_calls,
-    make_executor,
-    remove_objects,
-    send_calls,
-)
+from hstmap.bag.lithops_calls import import_lithops, make_executor, send_calls
+from hstmap.bag.lithops_post import Post
 from hstmap.bag.lithops_remote import RemoteMailbox
 from hstmap.bag.pilot import PilotTransport
 from hstmap.bag.pool import LocalPool, n_cpus
@@ -197,7 +191,7 @@ class _LocalMailbox:
     ) -> None:
         self._make_executor = make_executor
         self._options = options
-        self._executors: dict[str, Any] = {}
+        self._posts: dict[str, Post] = {}
         self.n_slots = n_slots
         self.longest_call_s = math.inf
 
@@ -208,17 +202,17 @@ class _LocalMailbox:
         tickets: list[Ticket] = []
         for payload in payloads:
             executor = self._make_executor(1)
-            self._executors[executor.executor_id] = executor
+            self._posts[executor.executor_id] = Post(executor)
             tickets += send_calls(executor, program, [payload], self._options.timeout_s)
         return tickets
 
     def look(self) -> tuple[set[Ticket], set[Ticket]]:
-        looks = [look_for_calls(executor) for executor in self._executors.values()]
+        looks = [post.look() for post in self._posts.values()]
         started, ended = zip(*looks, strict=True)
         return set().union(*started), set().union(*ended)
 
     def fetch(self, ticket: Ticket) -> Letter:
-        letter = fetch_letter(self._executors[ticket[0]], ticket)
+        letter = self._posts[ticket[0]].fetch(ticket)
         self.cancel((ticket,))
         return letter
 
@@ -227,10 +221,10 @@ class _LocalMailbox:
 
     def cancel(self, tickets: Iterable[Ticket]) -> None:
         for executor_id, _, _ in tickets:
-            executor = self._executors.pop(executor_id)
-            executor.compute_handler.clear()
-            remove_objects(executor)
-            atexit.unregister(executor._clean_at_exit)
+            post = self._posts.pop(executor_id)
+            post.executor.compute_handler.clear()
+            post.remove_all()
+            atexit.unregister(post.executor._clean_at_exit)
 
     def close(self) -> None:
-        self.cancel([(executor_id, "", "") for executor_id in tuple(self._executors)])
+        self.cancel([(executor_id, "", "") for executor_id in tuple(self._posts)])

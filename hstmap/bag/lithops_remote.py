@@ -12,21 +12,17 @@ import importlib
 import sys
 import types
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from hstmap.bag.invocations import Letter, Ticket
-from hstmap.bag.lithops_calls import (
-    fetch_letter,
-    import_lithops,
-    look_for_calls,
-    make_executor,
-    remove_objects,
-    send_calls,
-)
+from hstmap.bag.lithops_calls import import_lithops, make_executor, send_calls
+from hstmap.bag.lithops_post import Post
 from hstmap.bag.task import EngineOptions
 from hstmap.bag.transport import EngineRequests
 from hstmap.errors import EngineError
+from hstmap.storage_counts import RequestCounts
 
 __all__ = ["OWN_BACKENDS", "OwnBackend", "RemoteMailbox"]
 
@@ -47,12 +43,15 @@ class OwnBackend(Protocol):
         Why it would not take an invocation.
     n_places : int
         Invocations that can be under way at a time; known after `prepare`.
+    most_event_nbytes : int
+        Largest argument of a call that is to travel with its event.
     request_ids : mapping of (str, str, str) to str
         The backend's id of the last invocation of each call: by executor, job and call of Lithops.
     """
 
     refusal: Exception | None
     n_places: int
+    most_event_nbytes: int
     request_ids: Mapping[tuple[str, str, str], str]
 
     def prepare(self) -> dict[str, Any]:
@@ -85,27 +84,38 @@ class RemoteMailbox:
         self.n_slots = 0
         self.longest_call_s = float("inf")
         self.poll_interval_s = 2.0
-        self.requests: EngineRequests | None = EngineRequests(client=None)
+        self._post: Post | None = None
+        self._client_requests: RequestCounts | None = None
+
+    @property
+    def requests(self) -> EngineRequests:
+        """Requests through Lithops' storage, and of invocations that are nobody's attempts."""
+        if self._post is None:
+            return EngineRequests(self._client_requests)
+        return EngineRequests(self._client_requests, self._post.strays, self._post.silent)
 
     def open(self) -> None:
         """Get ready; forget what was sent before."""
-        if self._executor is None:
+        if self._executor is None or self._post is None:
             self._executor = self._make()
+            self._post = Post(self._executor)
         else:
-            remove_objects(self._executor)
+            self._post.settle()
 
     def _make(self) -> Any:
         config = copy.deepcopy(self._config)
         name = config["lithops"]["backend"]
+        counting: AbstractContextManager[RequestCounts | None] = nullcontext()
         if name in OWN_BACKENDS:
-            _use_own_backend(config, name)
+            counting = _use_own_backend(config, name)
         config["lithops"] |= {
             "data_cleaner": False,
             "data_limit": False,
             "include_modules": "none",
             "telemetry": False,
         }
-        executor = make_executor(config)
+        with counting as self._client_requests:
+            executor = make_executor(config)
         settings = executor.config
         section = settings[executor.backend]
         self.n_slots = int(self._options.n_workers or section["max_workers"])
@@ -125,7 +135,8 @@ class RemoteMailbox:
 
     def send(self, program: bytes, payloads: Sequence[bytes]) -> Sequence[Ticket]:
         """Invoke the program once for each payload."""
-        return send_calls(self._executor, program, payloads, self._options.timeout_s)
+        most_nbytes = 0 if self._own is None else self._own.most_event_nbytes
+        return send_calls(self._executor, program, payloads, self._options.timeout_s, most_nbytes)
 
     def look(self) -> tuple[set[Ticket], set[Ticket]]:
         """Return the invocations that have started, and those that have ended."""
@@ -133,11 +144,13 @@ class RemoteMailbox:
             # Lithops invokes in threads and drops what they raise.
             refusal, self._own.refusal = self._own.refusal, None
             raise EngineError(f"an invocation was refused: {refusal}") from refusal
-        return look_for_calls(self._executor)
+        assert self._post is not None, "open comes first"
+        return self._post.look()
 
     def fetch(self, ticket: Ticket) -> Letter:
         """Return what an invocation that ended has left."""
-        return fetch_letter(self._executor, ticket)
+        assert self._post is not None, "open comes first"
+        return self._post.fetch(ticket)
 
     def request_id(self, ticket: Ticket) -> str:
         """Return the backend's id of an invocation; empty if it has none, or not told it yet."""
@@ -148,21 +161,32 @@ class RemoteMailbox:
 
     def close(self) -> None:
         """Remove what was left lying about."""
-        if self._executor is not None:
+        if self._executor is not None and self._post is not None:
             self._executor.invoker.stop()
             self._executor.compute_handler.clear()
-            remove_objects(self._executor)
+            self._post.remove_all()
             self._executor = None
 
 
-def _use_own_backend(config: dict[str, Any], name: str) -> None:
-    """Put our backend in the place of Lithops' in a configuration, and make Lithops know it."""
+def _use_own_backend(
+    config: dict[str, Any], name: str
+) -> AbstractContextManager[RequestCounts | None]:
+    """Put our backend in the place of Lithops' in a configuration, and make Lithops know it.
+
+    Returns
+    -------
+    context manager
+        Lithops' storage that is made in it has its requests counted in what it gives.
+    """
     module_name, class_name, storage = OWN_BACKENDS[name]
     own_name = _PREFIX + name
-    _register(own_name, importlib.import_module(module_name), class_name)
+    module = importlib.import_module(module_name)
+    _register(own_name, module, class_name)
     config[own_name] = config.pop(name, None) or {}
     config["lithops"] |= {"backend": own_name}
     config["lithops"].setdefault("storage", storage)
+    counting: AbstractContextManager[RequestCounts | None] = module.storage_requests()
+    return counting if config["lithops"]["storage"] == storage else nullcontext()
 
 
 def _register(own_name: str, module: types.ModuleType, class_name: str) -> None:

@@ -29,6 +29,7 @@ from hstmap.aws.local.packages import PackageStore
 from hstmap.aws.local.run_folder import RunFolder
 from hstmap.aws.local.runs import InvocationRecord
 from hstmap.aws.local.runtime_folder import HOST_RUNTIME, make_runtime
+from hstmap.aws.local.s3_log import S3Request, s3_requests
 from hstmap.aws.local.server import LambdaServer
 from hstmap.aws.local.services import ServiceRequest, Services
 from hstmap.aws.local.wire import RequestRecord
@@ -160,6 +161,11 @@ class LocalAws:
     def service_log(self) -> list[ServiceRequest]:
         """The requests to the other services so far, SeaweedFS not among them."""
         return self._require_running().services.requests()
+
+    @property
+    def s3_log(self) -> list[S3Request]:
+        """The requests to S3 so far, as moto saw them; none where SeaweedFS is S3."""
+        return s3_requests(self.service_log)
 
     @property
     def discarded_events(self) -> list[DiscardedEvent]:
