@@ -17,7 +17,18 @@ from hstmap.aws.function import (
     event_policy_changes,
     find_function,
 )
+from hstmap.aws.function_code import is_own_image
 from hstmap.aws.policy import worker_policy
+from hstmap.aws.repository import (
+    PUSH,
+    FoundImage,
+    find_image,
+    find_repository,
+    is_own_repository,
+    own_image,
+    repository_changes,
+    scan_counts,
+)
 from hstmap.aws.session import AwsSession
 from hstmap.aws.settings import AwsSettings
 from hstmap.aws.undeploy import LITHOPS_PREFIXES
@@ -33,6 +44,8 @@ _N_IMAGES, _IMAGE_S = 122_078, 1.06
 #: AWS refuses signatures that are off by more (https://docs.aws.amazon.com/IAM/latest/UserGuide).
 _MOST_SKEW_S: Final = 300.0
 _SKEW_TO_TELL_S: Final = 30.0
+#: Of the severities of ECR's scans, those that are worth a new image at once.
+_GRAVE: Final = ("CRITICAL", "HIGH")
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,7 @@ def examine(session: AwsSession, settings: AwsSettings) -> Iterator[Finding]:
         ("concurrency", _concurrency),
         ("role", _role),
         ("function", _function),
+        ("image", _image),
         ("logs", _logs),
         ("leftovers", _leftovers),
     )
@@ -244,6 +258,69 @@ def _version(settings: AwsSettings, found: Mapping[str, Any]) -> Finding:
         return Finding("function", "fail", str(error), DEPLOY)
     facts = f"hstmap {deployed['hstmap']} on Python {deployed['python']}"
     return Finding("function", "ok", f"{settings.function}: {facts}")
+
+
+def _image(session: AwsSession, settings: AwsSettings) -> Iterator[Finding]:
+    """Look at ECR, if the function is of an image."""
+    found = find_function(session.client("lambda"), settings.function)
+    if found is None or found["Configuration"].get("PackageType") != "Image":
+        return
+    client = session.client("ecr")
+    deployed = found["Code"].get("ResolvedImageUri") or found["Code"]["ImageUri"]
+    image = find_image(client, deployed)
+    if image is None:
+        yield Finding(
+            "image",
+            "fail",
+            f"{deployed} is gone, and workers cannot start for long without it",
+            f"{PUSH}, then {DEPLOY} --image",
+        )
+        return
+    if is_own_image(settings, deployed):
+        yield from _own_repository(client, settings, image)
+    else:
+        yield Finding("image", "ok", f"{image.uri}, {image.nbytes / 1e6:.1f} MB")
+    counts = scan_counts(client, image)
+    grave = {name: n for name, n in (counts or {}).items() if name in _GRAVE and n}
+    if grave:
+        told = ", ".join(f"{n} {name.lower()}" for name, n in sorted(grave.items()))
+        yield Finding(
+            "image scan",
+            "warn",
+            f"ECR found weaknesses in it: {told}",
+            f"build it again on the newest base: {PUSH}, then {DEPLOY} --image",
+        )
+    elif counts is not None:
+        yield Finding("image scan", "ok", "nothing grave was found")
+
+
+def _own_repository(client: Any, settings: AwsSettings, image: FoundImage) -> Iterator[Finding]:
+    """Compare a function's image with the newest of its version, and the repository's settings."""
+    newest = find_image(client, own_image(settings))
+    if newest is None:
+        yield Finding(
+            "image",
+            "warn",
+            f"{image.uri} is deployed, and {own_image(settings)} was never pushed",
+            f"{PUSH}, then {DEPLOY} --image",
+        )
+    elif newest.digest != image.digest:
+        yield Finding(
+            "image",
+            "warn",
+            f"{image.digest} is deployed, and {newest.digest} was pushed since",
+            f"{DEPLOY} --image",
+        )
+    else:
+        yield Finding("image", "ok", f"{image.uri}, {image.nbytes / 1e6:.1f} MB")
+    repository = find_repository(client, settings)
+    changes = (
+        repository
+        and is_own_repository(client, repository)
+        and repository_changes(client, settings, repository)
+    )
+    if changes:
+        yield Finding("registry", "warn", f"{', '.join(changes)} differ", f"{DEPLOY} --image")
 
 
 def _logs(session: AwsSession, settings: AwsSettings) -> Iterator[Finding]:

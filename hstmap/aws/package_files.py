@@ -17,6 +17,7 @@ __all__ = [
     "MOST_UNZIPPED_NBYTES",
     "check_size",
     "compile_sources",
+    "make_readable",
     "sizes",
     "trim",
     "write_zip",
@@ -140,6 +141,22 @@ def check_size(folder: Path) -> int:
     return nbytes
 
 
+def make_readable(folder: Path) -> None:
+    """Let every user read a package: in an image, files keep the modes that they were made with.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+    folder.chmod(0o755)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else _mode(path))
+
+
+def _mode(file: Path) -> int:
+    return 0o755 if file.suffix == ".so" else 0o644
+
+
 def write_zip(folder: Path, file: Path) -> str:
     """Write a package as an archive whose bytes depend on nothing but what is in it.
 
@@ -160,7 +177,7 @@ def write_zip(folder: Path, file: Path) -> str:
             name = PurePosixPath(*path.relative_to(folder).parts)
             entry = zipfile.ZipInfo(str(name), _EARLIEST)
             # Readable for the user that Lambda runs functions as.
-            entry.external_attr = (0o755 if path.suffix == ".so" else 0o644) << 16
+            entry.external_attr = _mode(path) << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, path.read_bytes())
     unfinished.replace(file)

@@ -1,4 +1,4 @@
-"""Policies with no more rights than are used: of the workers, of who runs, of who deploys."""
+"""Policies with no more rights than are used: of workers, and of who runs, deploys and pushes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from hstmap.aws.settings import AwsSettings
 
-__all__ = ["LAMBDA_TRUST", "deployer_policy", "runner_policy", "worker_policy"]
+__all__ = ["LAMBDA_TRUST", "deployer_policy", "pusher_policy", "runner_policy", "worker_policy"]
 
 #: Who may take the workers' role.
 LAMBDA_TRUST: Final = {
@@ -19,6 +19,24 @@ LAMBDA_TRUST: Final = {
         }
     ],
 }
+
+_OF_REPOSITORIES: Final = [
+    # Lambda wants these two of who makes a function of an image.
+    "ecr:BatchGetImage",
+    "ecr:GetDownloadUrlForLayer",
+    "ecr:CreateRepository",
+    "ecr:DeleteRepository",
+    "ecr:DescribeImageScanFindings",
+    "ecr:DescribeImages",
+    "ecr:DescribeRepositories",
+    "ecr:GetLifecyclePolicy",
+    "ecr:GetRepositoryPolicy",
+    "ecr:ListTagsForResource",
+    "ecr:PutImageScanningConfiguration",
+    "ecr:PutLifecyclePolicy",
+    "ecr:SetRepositoryPolicy",
+    "ecr:TagResource",
+]
 
 
 def worker_policy(settings: AwsSettings) -> dict[str, Any]:
@@ -129,11 +147,52 @@ def deployer_policy(settings: AwsSettings) -> dict[str, Any]:
             _arns([settings.bucket]),
         ),
         _allow(
-            ["logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:PutRetentionPolicy"],
+            [
+                "logs:CreateLogGroup",
+                "logs:DeleteLogGroup",
+                "logs:ListTagsForResource",
+                "logs:PutRetentionPolicy",
+                "logs:TagResource",
+            ],
             [_log_group(settings), f"{_log_group(settings)}:*"],
         ),
+        _allow(_OF_REPOSITORIES, [_repository(settings)]),
         # Neither has this.
         _allow(["logs:DescribeLogGroups"], ["*"]),
+    )
+
+
+def pusher_policy(settings: AwsSettings) -> dict[str, Any]:
+    """Write what ``runtime/build --image --push`` needs, once the repository is there.
+
+    Parameters
+    ----------
+    settings : AwsSettings
+
+    Returns
+    -------
+    dict
+        A policy document.
+    """
+    return _policy(
+        _allow(
+            [
+                "ecr:BatchCheckLayerAvailability",
+                "ecr:BatchGetImage",
+                "ecr:CompleteLayerUpload",
+                "ecr:DescribeRepositories",
+                "ecr:GetDownloadUrlForLayer",
+                "ecr:GetLifecyclePolicy",
+                "ecr:GetRepositoryPolicy",
+                "ecr:InitiateLayerUpload",
+                "ecr:ListTagsForResource",
+                "ecr:PutImage",
+                "ecr:UploadLayerPart",
+            ],
+            [_repository(settings)],
+        ),
+        # It is of a registry, and has no resource to be narrowed to.
+        _allow(["ecr:GetAuthorizationToken"], ["*"]),
     )
 
 
@@ -155,3 +214,7 @@ def _objects(buckets: list[str]) -> list[str]:
 
 def _log_group(settings: AwsSettings) -> str:
     return f"arn:aws:logs:{settings.region}:{settings.account_id}:log-group:{settings.log_group}"
+
+
+def _repository(settings: AwsSettings) -> str:
+    return f"arn:aws:ecr:{settings.region}:{settings.account_id}:repository/{settings.repository}"

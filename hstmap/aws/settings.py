@@ -88,6 +88,11 @@ class AwsSettings:
         return self.role_name == own_role_name(self.function)
 
     @property
+    def repository(self) -> str:
+        """Name of the function's repository of images; ECR's have no capitals."""
+        return self.function.lower()
+
+    @property
     def function_arn(self) -> str:
         """ARN of the function."""
         return f"arn:aws:lambda:{self.region}:{self.account_id}:function:{self.function}"

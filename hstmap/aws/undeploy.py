@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hstmap.aws.deploy import (
-    OWN_TAG,
-    PACKAGE_PREFIX,
-    Step,
-    bucket_region,
-    find_log_group,
-)
+from hstmap.aws.deploy import bucket_region, find_log_group
 from hstmap.aws.function import find_function
+from hstmap.aws.function_code import PACKAGE_PREFIX
+from hstmap.aws.repository import remove_repository
 from hstmap.aws.session import AwsSession
 from hstmap.aws.settings import AwsSettings
+from hstmap.aws.step import OWN_TAG, Step, has_own_tag
 
 __all__ = ["LITHOPS_PREFIXES", "undeploy"]
 
@@ -25,7 +22,7 @@ LITHOPS_PREFIXES = ("lithops.jobs/", "lithops.runtimes/")
 def undeploy(
     session: AwsSession, settings: AwsSettings, *, dry_run: bool = False
 ) -> Iterator[Step]:
-    """Remove function, role, logs, packages, and the bucket if nothing else is in it.
+    """Remove function, role, logs, images, packages, and the bucket if nothing else is in it.
 
     Parameters
     ----------
@@ -45,6 +42,7 @@ def undeploy(
     else:
         yield Step("role", "kept", f"{settings.role} is the configuration's")
     yield _log_group(session.client("logs"), settings, dry_run)
+    yield remove_repository(session.client("ecr"), settings, dry_run=dry_run)
     yield from _bucket(session.client("s3"), settings, dry_run)
 
 
@@ -65,8 +63,7 @@ def _role(client: Any, settings: AwsSettings, dry_run: bool) -> Step:
         role = client.get_role(RoleName=name)["Role"]
     except client.exceptions.NoSuchEntityException:
         return Step("role", "absent", settings.role)
-    tags = {tag["Key"]: tag["Value"] for tag in role.get("Tags", [])}
-    if tags.get(OWN_TAG[0]) != OWN_TAG[1]:
+    if not has_own_tag(role.get("Tags", [])):
         return Step("role", "kept", f"{settings.role} was not made by hstmap")
     if not dry_run:
         for policy in client.list_role_policies(RoleName=name)["PolicyNames"]:
@@ -76,8 +73,13 @@ def _role(client: Any, settings: AwsSettings, dry_run: bool) -> Step:
 
 
 def _log_group(client: Any, settings: AwsSettings, dry_run: bool) -> Step:
-    if find_log_group(client, settings) is None:
+    found = find_log_group(client, settings)
+    if found is None:
         return Step("logs", "absent", settings.log_group)
+    arn = found["arn"].removesuffix(":*")
+    tags = client.list_tags_for_resource(resourceArn=arn)["tags"]
+    if tags.get(OWN_TAG[0]) != OWN_TAG[1]:
+        return Step("logs", "kept", f"{settings.log_group} was not made by hstmap")
     if not dry_run:
         client.delete_log_group(logGroupName=settings.log_group)
     return Step("logs", "removed", settings.log_group)
@@ -120,4 +122,4 @@ def _is_ours(client: Any, bucket: str) -> bool:
         tags = client.get_bucket_tagging(Bucket=bucket)["TagSet"]
     except ClientError:
         return False  # it has none
-    return {"Key": OWN_TAG[0], "Value": OWN_TAG[1]} in tags
+    return has_own_tag(tags)

@@ -6,9 +6,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hstmap.aws.deploy import Step
     from hstmap.aws.session import AwsSession
     from hstmap.aws.settings import AwsSettings
+    from hstmap.aws.step import Step
 
 __all__ = ["add_target_arguments", "open_target", "step_line"]
 

@@ -29,16 +29,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target_arguments(parser)
     code = parser.add_mutually_exclusive_group()
     code.add_argument("--package", type=Path, metavar="FILE", help="the worker, zipped")
-    code.add_argument("--image", metavar="URI", help="the worker as an image of ECR")
+    code.add_argument(
+        "--image", metavar="URI", nargs="?", const="",
+        help="the worker as an image of ECR; without URI: as runtime/build --image --push left it",
+    )  # fmt: skip
     parser.add_argument(
-        "--policies", action="store_true", help="print the policies of worker, runner and deployer"
-    )
+        "--policies", action="store_true",
+        help="print the policies of worker, runner, deployer and of who pushes images",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Deploy."""
     from hstmap.aws.deploy import deploy
-    from hstmap.aws.policy import deployer_policy, runner_policy, worker_policy
+    from hstmap.aws.policy import deployer_policy, pusher_policy, runner_policy, worker_policy
     from hstmap.commands.aws_target import open_target, step_line
 
     session, settings = open_target(arguments.config)
@@ -47,11 +51,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             "worker": worker_policy(settings),
             "runner": runner_policy(settings),
             "deployer": deployer_policy(settings),
+            "pusher": pusher_policy(settings),
         }
         console.give(json.dumps(documents, indent=2))
         return 0
     with tempfile.TemporaryDirectory() as scratch:
-        code = arguments.image or arguments.package or _package(settings, Path(scratch), console)
+        code = arguments.image
+        if code is None:
+            code = arguments.package or _package(settings, Path(scratch), console)
         for step in deploy(session, settings, code, dry_run=arguments.dry_run):
             console.say(step_line(step))
     return 0

@@ -12,11 +12,13 @@ from typing import Any
 import botocore.session
 import pytest
 
-from hstmap.aws.deploy import Step, check_python, deploy
+from hstmap.aws.deploy import deploy
 from hstmap.aws.doctor import examine
-from hstmap.aws.policy import deployer_policy, runner_policy, worker_policy
+from hstmap.aws.function_code import check_python
+from hstmap.aws.policy import deployer_policy, pusher_policy, runner_policy, worker_policy
 from hstmap.aws.session import AwsSession
 from hstmap.aws.settings import AwsSettings, aws_settings
+from hstmap.aws.step import Step
 from hstmap.aws.undeploy import undeploy
 from hstmap.cli import main
 from hstmap.errors import EngineError, StaleRuntimeError, UsageError
@@ -280,12 +282,15 @@ def test_a_bucket_elsewhere_is_found(account, diagnose, deployed):
 # -- policies and settings -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("policy", [worker_policy, runner_policy, deployer_policy])
+POLICIES = (worker_policy, runner_policy, deployer_policy, pusher_policy)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
 def test_policies_name_actions_that_aws_has(policy):
     loader = botocore.session.get_session()
     operations = {
         service: set(loader.get_service_model(service).operation_names)
-        for service in ("lambda", "iam", "logs", "s3")
+        for service in ("ecr", "lambda", "iam", "logs", "s3")
     }
     # S3's rights are not named after its operations, and neither are these of the others.
     rights = {"s3:ListBucket", "s3:PutLifecycleConfiguration", "iam:PassRole"}
@@ -298,12 +303,13 @@ def test_policies_name_actions_that_aws_has(policy):
 
 def test_no_policy_lets_more_than_is_meant():
     settings = settings_for("p", buckets=("mine",))
-    for policy in (worker_policy, runner_policy, deployer_policy):
+    for policy in POLICIES:
         for statement in policy(settings)["Statement"]:
             assert not any("*" in action for action in statement["Action"])
             if statement["Resource"] == ["*"]:
                 assert statement["Action"][0] in (
-                    "lambda:GetAccountSettings", "logs:DescribeLogGroups",
+                    "ecr:GetAuthorizationToken", "lambda:GetAccountSettings",
+                    "logs:DescribeLogGroups",
                 )  # fmt: skip
     text = json.dumps(worker_policy(settings))
     assert "Delete" not in text
@@ -366,7 +372,7 @@ def test_the_commands_say_what_they_do(account, session, small_package, tmp_path
     assert main(["doctor", *target]) == 0
     capsys.readouterr()
     assert main(["deploy", *target, "--policies"]) == 0
-    assert json.loads(capsys.readouterr().out).keys() == {"worker", "runner", "deployer"}
+    assert json.loads(capsys.readouterr().out).keys() == {"worker", "runner", "deployer", "pusher"}
     assert main(["undeploy", *target]) == 0
     assert "function  removed  typed" in capsys.readouterr().out
 

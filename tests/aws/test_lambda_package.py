@@ -173,13 +173,3 @@ def test_it_does_a_frame_by_itself(worker_package: Path):
     assert facts["elsewhere"] == []  # every module came from the package or from Python
     assert facts["late"] == []  # and was there after INIT, before the first call
     assert not {"boto3", "botocore", "lithops", "pandas", "pyarrow"} & set(facts["modules"])
-
-
-def test_the_image_holds_the_same_and_runs_without_root():
-    lines = (REPOSITORY / "runtime" / "Dockerfile").read_text().splitlines()
-    orders = [line.split() for line in lines if line and not line.startswith("#")]
-    assert ["COPY", "package/", "${LAMBDA_TASK_ROOT}/"] in orders
-    assert [order for order in orders if order[0] == "RUN"] == []  # nothing is compiled or fetched
-    (user,) = [order[1] for order in orders if order[0] == "USER"]
-    assert int(user) > 0
-    assert ["CMD", f'["{HANDLER}"]'] in orders
