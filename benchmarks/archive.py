@@ -17,8 +17,9 @@ from hstmap.aws.price_table import PriceTable, load_prices
 from hstmap.aws.reports import parse_report
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
 from hstmap.run_assumptions import Assumptions, RunShape
+from hstmap.run_measured import profile_of_run
 from hstmap.run_model import ModelResult, simulate_run
-from hstmap.run_profile import DEFAULT_PROFILE, Profile, load_profile, profile_of_run
+from hstmap.run_profile import DEFAULT_PROFILE, Profile, load_profile
 from hstmap.storage import open_store
 
 N_ARCHIVE = 122_078  # images of the run of 2018
@@ -61,7 +62,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         for n_workers in widths:
             for catalogs in ("none",) if arguments.short else ("none", "batch", "image"):
                 shape = RunShape(
-                    n_images, n_workers, arguments.batch_size, arguments.memory, catalogs,
+                    n_images,
+                    n_workers,
+                    arguments.batch_size,
+                    arguments.memory,
+                    catalogs,
                     reduce_on_lambda=True,
                 )
                 results = [simulate_run(shape, profile, assumptions, i) for i in range(n_seeds)]

@@ -17,7 +17,8 @@ from typing import Any
 
 from benchmarks.measuring import machine_lines
 from hstmap.cli import main as hstmap
-from hstmap.run_profile import DEFAULT_PROFILE, ImageSample, Profile, profile_of_run
+from hstmap.run_measured import profile_of_run
+from hstmap.run_profile import DEFAULT_PROFILE, ImageSample, Profile
 from hstmap.storage import open_store
 from hstmap.wfc3.simulate import simulate_flt
 from hstmap.wfc3.simulate_scene import SCENES, scene

@@ -150,6 +150,8 @@ class BatchReport:
     requests : RequestCounts
         What was asked of the stores.
     elapsed_s : float
+    waited_s : float
+        Of it, for images to come and results to be taken.
     """
 
     part: str
@@ -157,6 +159,7 @@ class BatchReport:
     n_sources: int
     requests: RequestCounts
     elapsed_s: float
+    waited_s: float = 0.0
 
 
 def part_key(batch: Batch) -> str:

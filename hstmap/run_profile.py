@@ -1,7 +1,7 @@
 """What images were measured to take: the distributions that plans and simulations draw from.
 
-A profile comes from an earlier run (`profile_of_run`) or with hstmap (`load_profile`), which has
-one that ``python -m benchmarks profile`` made; it says on which machine.
+A profile comes from a run (`~hstmap.run_measured.profile_of_run`) or with hstmap (`load_profile`),
+which has one that ``python -m benchmarks profile`` made; it says on which machine.
 """
 
 from __future__ import annotations
@@ -9,19 +9,15 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hstmap.errors import UsageError
-from hstmap.wfc3.schema import TIMED_STEPS
 
-if TYPE_CHECKING:
-    from hstmap.storage import Store
-
-__all__ = ["DEFAULT_PROFILE", "ImageSample", "Profile", "load_profile", "profile_of_run"]
+__all__ = ["DEFAULT_PROFILE", "ImageSample", "Profile", "load_profile"]
 
 DEFAULT_PROFILE: Final = "wfc3-ir"
 _FOLDER: Final = "profiles"
@@ -163,79 +159,3 @@ def load_profile(name: str = DEFAULT_PROFILE) -> Profile:
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{name} is not a profile: {type(error).__name__} {error}") from error
     return Profile(**known | {key: tuple(known[key]) for key in _SERIES})
-
-
-def profile_of_run(store: Store, base: Profile | None = None) -> Profile:
-    """Make a profile of what a run took.
-
-    Parameters
-    ----------
-    store : Store
-        The run's.
-    base : Profile, optional
-        Has what runs do not tell: starts, the reduce, catalogues where none were written. By
-        default the one that comes with hstmap.
-
-    Returns
-    -------
-    Profile
-
-    Raises
-    ------
-    UsageError
-        If the run has done nothing that could be measured.
-    """
-    from hstmap.bag.ledger import read_attempts
-    from hstmap.parts import placed_images
-
-    base = base or load_profile()
-    rows = [placed.row for placed in placed_images(store).values()]
-    measured = [row for row in rows if row["outcome"] in ("ok", "empty")]
-    details = [
-        attempt.value
-        for attempt in read_attempts(store)
-        if attempt.status == "ok" and isinstance(attempt.value, dict) and "part" in attempt.value
-    ]
-    if not measured or not details:
-        raise UsageError(
-            f"{store.url} has {len(measured)} measured images and a ledger of {len(details)} "
-            "finished batches; a profile needs both: name a run that `map` made"
-        )
-    sizes = {prefix: _nbytes(store, prefix) for prefix in ("parts/", "catalogs/")}
-    n_catalogs = sum(bool(row["catalog"]) for row in measured)
-    catalog_nbytes = sizes["catalogs/"] / n_catalogs if n_catalogs else None
-    n_images = sum(sum(detail["outcomes"].values()) for detail in details)
-    return Profile(
-        name=store.url,
-        origin=f"{len(measured)} images that the run at {store.url} measured",
-        machine="that of the run",
-        date="",
-        images=tuple(_sample(row) for row in measured),
-        n_get_image=sum(detail["requests"]["n_get"] for detail in details) / n_images,
-        overhead_s=tuple(_overheads(details, rows)),
-        init_s=base.init_s,
-        part_nbytes_image=sizes["parts/"] / len(rows),
-        catalog_nbytes_image=catalog_nbytes or base.catalog_nbytes_image,
-        reduce_s_image=base.reduce_s_image,
-    )
-
-
-def _sample(row: Mapping[str, Any]) -> ImageSample:
-    compute_s = sum(row[f"{step}_s"] for step in TIMED_STEPS if step != "write")
-    return ImageSample(round(compute_s, 5), round(row["write_s"], 5), row["nbytes_read"])
-
-
-def _overheads(
-    details: Iterable[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]]
-) -> Iterable[float]:
-    """Take from the time of each batch that of its images."""
-    images_s: dict[str, float] = {}
-    for row in rows:
-        took = sum(row[f"{step}_s"] for step in TIMED_STEPS)
-        images_s[row["part"]] = images_s.get(row["part"], 0.0) + took
-    for detail in details:
-        yield round(max(0.0, detail["elapsed_s"] - images_s.get(detail["part"], 0.0)), 5)
-
-
-def _nbytes(store: Store, prefix: str) -> int:
-    return sum(info.nbytes for info in store.list(prefix))

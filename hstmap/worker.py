@@ -50,10 +50,10 @@ _N_AHEAD: Final = 2
 
 
 class _Stopwatch:
-    """Times the steps of one image."""
+    """Times steps, by default those of one image."""
 
-    def __init__(self) -> None:
-        self.times = dict.fromkeys((f"{step}_s" for step in TIMED_STEPS), 0.0)
+    def __init__(self, steps: Sequence[str] = TIMED_STEPS) -> None:
+        self.times = dict.fromkeys((f"{step}_s" for step in steps), 0.0)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -110,9 +110,14 @@ def _product_of(url: str) -> str:
 
 
 def _fetched_ahead(
-    stores: _Stores, images: Sequence[ImageKey]
+    stores: _Stores, images: Sequence[ImageKey], watch: _Stopwatch
 ) -> Iterator[tuple[ImageKey, _Fetched]]:
     """Yield images with their bytes, of which the next ones are already under way."""
+
+    def waited_for(fetched: Future[_Fetched]) -> _Fetched:
+        with watch.step("wait"):
+            return fetched.result()
+
     with ThreadPoolExecutor(_N_AHEAD, thread_name_prefix="fetch") as pool:
         waiting: deque[tuple[ImageKey, Future[_Fetched]]] = deque()
         todo = iter(images)
@@ -121,10 +126,10 @@ def _fetched_ahead(
                 waiting.append((image, pool.submit(_fetch, stores, image)))
                 if len(waiting) > _N_AHEAD:
                     due, fetched = waiting.popleft()
-                    yield due, fetched.result()
+                    yield due, waited_for(fetched)
             while waiting:
                 due, fetched = waiting.popleft()
-                yield due, fetched.result()
+                yield due, waited_for(fetched)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -331,12 +336,13 @@ def run_batch(batch: Batch) -> BatchReport:
     part = part_key(batch)
     rows: list[dict[str, Any]] = []
     tables: list[Sources] = []
+    watch = _Stopwatch(("wait",))
     with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
         written: list[Future[bool]] = []
         catalogs = CatalogFiles(
             batch, lambda key, data: written.append(writer.submit(out.put, key, data))
         )
-        for image, fetched in _fetched_ahead(stores, batch.images):
+        for image, fetched in _fetched_ahead(stores, batch.images, watch):
             row, sources = _do_image(image, fetched, batch, catalogs)
             rows.append(row | {"part": part})
             if sources is not None:
@@ -344,14 +350,17 @@ def run_batch(batch: Batch) -> BatchReport:
         catalogs.finish(n_measured=len(tables))
         sources = concatenate(tables)
         content = parquet_part(sources, rows)
-        for future in written:
-            future.result()
+        with watch.step("wait"):
+            for future in written:
+                future.result()
     # The part goes last: where it is, all that it names is there.
-    out.put(part, content)
+    with watch.step("wait"):
+        out.put(part, content)
     return BatchReport(
         part=part,
         outcomes=dict(Counter(row["outcome"] for row in rows)),
         n_sources=len(sources["number"]),
         requests=stores.counts() + out.counts,
         elapsed_s=time.perf_counter() - started,
+        waited_s=watch.times["wait_s"],
     )

@@ -19,13 +19,14 @@ from hstmap.cli import main
 from hstmap.costs import (
     BILL_KEY,
     LambdaShape,
-    LedgerReports,
     bill_from_record,
     bill_run,
-    purposes,
 )
 from hstmap.errors import UsageError
-from hstmap.run_profile import ImageSample, Profile, load_profile, profile_of_run
+from hstmap.ledger_reports import LedgerReports
+from hstmap.run_calls import purposes, read_calls
+from hstmap.run_measured import profile_of_run
+from hstmap.run_profile import ImageSample, Profile, load_profile
 from hstmap.storage import open_store
 from support.archive import write_archive
 
@@ -99,7 +100,7 @@ def test_an_attempt_that_never_started_costs_nothing():
 
 
 def test_a_run_on_this_machine_is_billed_as_if_it_had_been_on_lambda(store):
-    bill = bill_run(store, LambdaShape(2048, "x86_64"), PROFILE)
+    bill = bill_run(store, read_calls(store), LambdaShape(2048, "x86_64"), PROFILE)
     assert bill.simulated
     result = bill.under(NOW)
     gb_s_usd = NOW.lambda_gb_s_usd["x86_64"]
@@ -113,7 +114,7 @@ def test_a_run_on_this_machine_is_billed_as_if_it_had_been_on_lambda(store):
     )
     # Workers tell of the two batches that they finished.
     assert result.worker.line("compute").quantity == pytest.approx(4.25 * 2)
-    assert result.n_unreported == 0
+    assert bill.missing == {}
     for name, n in {"s3_get": 12, "s3_put": 5, "s3_list": 0}.items():
         assert result.report.line(name).quantity == n
         assert result.remainder_usd(name) == 0
@@ -125,10 +126,10 @@ def test_a_run_on_this_machine_is_billed_as_if_it_had_been_on_lambda(store):
 
 
 def test_the_plan_has_a_column_where_there_is_one(store):
-    assert "planned" not in bill_run(store, LambdaShape(), PROFILE).usages
+    assert "planned" not in bill_run(store, read_calls(store), LambdaShape(), PROFILE).usages
     plan = {"n_todo": 10, "n_batches": 2, "n_put": 12, "options": {"n_workers": 1}}
     store.put("plan.json", json.dumps(plan).encode())
-    planned = bill_run(store, LambdaShape(), PROFILE).usages["planned"]
+    planned = bill_run(store, read_calls(store), LambdaShape(), PROFILE).usages["planned"]
     # Five images of 0.4 s and their catalogues of 0.1 s in each of the batches, and 0.2 s for
     # each two images beyond that.
     assert [call.duration_ms for call in planned.calls] == pytest.approx([3000, 3000])
@@ -164,22 +165,26 @@ class TwoCalls:
 
     simulated = False
     notes = ("nothing",)
+    log_nbytes = 1234
+    missing = {"lost": 1}
 
     def calls(self):
         return [Call(10.0, 128, reported_ms=10), Call(20.0, 128, reported_ms=20)]
 
 
 def test_other_reports_take_the_place_of_the_ledgers(store):
-    bill = bill_run(store, LambdaShape(), PROFILE, TwoCalls())
+    bill = bill_run(store, read_calls(store), LambdaShape(), PROFILE, TwoCalls())
     result = bill.under(NOW)
     assert not bill.simulated
     assert result.report.billed_ms == 30
     assert result.unexplained_ms == 0
     assert bill.usages["worker"].n_calls == 2
+    assert bill.usages["report"].log_nbytes == 1234
+    assert bill.missing == {"lost": 1}
 
 
 def test_a_saved_bill_gives_the_same_figures_under_any_prices(store):
-    bill = bill_run(store, LambdaShape(1024, "x86_64"), PROFILE)
+    bill = bill_run(store, read_calls(store), LambdaShape(1024, "x86_64"), PROFILE)
     again = bill_from_record(bill.as_json(NOW))
     assert again == bill
     for prices in (NOW, load_prices("us-east-1-2018")):
@@ -197,7 +202,7 @@ def test_what_is_no_bill_is_refused(content):
 
 def test_a_place_without_a_ledger_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no ledger"):
-        bill_run(open_store(str(tmp_path)), LambdaShape(), PROFILE)
+        read_calls(open_store(str(tmp_path)))
 
 
 # -- profiles ------------------------------------------------------------------------------------

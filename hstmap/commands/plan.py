@@ -100,7 +100,8 @@ def _images(arguments: argparse.Namespace) -> tuple[int, int]:
 
 def _profile(name: str | None) -> Profile:
     """Read a profile, or make one of an earlier run."""
-    from hstmap.run_profile import load_profile, profile_of_run
+    from hstmap.run_measured import profile_of_run
+    from hstmap.run_profile import load_profile
     from hstmap.run_record import read_run_record
     from hstmap.storage import open_store
 

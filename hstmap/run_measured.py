@@ -1,0 +1,176 @@
+"""What a run took, as a profile: its ledger and its parts say what each image and call did."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from hstmap.bag.ledger import attempt_of, read_ledger
+from hstmap.bag.task import Attempt
+from hstmap.errors import UsageError
+from hstmap.parts import placed_images
+from hstmap.run_assumptions import VCPU_MB
+from hstmap.run_calls import PLACE_FACT, LambdaPlace
+from hstmap.run_profile import ImageSample, Profile, load_profile
+from hstmap.storage import Store
+from hstmap.wfc3.schema import TIMED_STEPS
+
+__all__ = ["profile_of_run"]
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A batch that ended well, and where it ran."""
+
+    attempt: Attempt
+    place: LambdaPlace | None
+    host: str
+    began_s: float
+
+    @property
+    def said(self) -> Mapping[str, Any]:
+        """What its worker said of it."""
+        said: Mapping[str, Any] = self.attempt.value
+        return said
+
+    @property
+    def cpu_share(self) -> float:
+        """What its worker had of a vCPU."""
+        return 1.0 if self.place is None else min(1.0, self.place.memory_mb / VCPU_MB)
+
+
+def profile_of_run(store: Store, base: Profile | None = None) -> Profile:
+    """Make a profile of what a run took.
+
+    Parameters
+    ----------
+    store : Store
+        The run's.
+    base : Profile, optional
+        Has what runs do not tell: the reduce, starts on this machine, catalogues where none were
+        written. By default the one that comes with hstmap.
+
+    Returns
+    -------
+    Profile
+        Of the batches that ran on Lambda, if any did; times are those of a whole vCPU then.
+
+    Raises
+    ------
+    UsageError
+        If the run has done nothing that could be measured.
+    """
+    base = base or load_profile()
+    batches = _batches(store)
+    of_part = {item.said["part"]: item for item in batches}
+    everything = [placed.row for placed in placed_images(store).values()]
+    rows = [row for row in everything if row["part"] in of_part]
+    measured = [row for row in rows if row["outcome"] in ("ok", "empty")]
+    if not measured:
+        raise UsageError(
+            f"{store.url} has {len(everything)} images in parts and a ledger of {len(batches)} "
+            "finished batches, which have none in common that was measured; a profile needs "
+            "that: name a run that `map` made"
+        )
+    sizes = {prefix: _nbytes(store, prefix) for prefix in ("parts/", "catalogs/")}
+    n_catalogs = sum(bool(row["catalog"]) for row in measured)
+    n_images = sum(sum(item.said["outcomes"].values()) for item in batches)
+    on_lambda = batches[-1].place is not None
+    return Profile(
+        name=store.url,
+        origin=f"{len(measured):,} images that the run at {store.url} measured",
+        machine=_machine(batches[-1]),
+        date=datetime.fromtimestamp(batches[-1].began_s, UTC).isoformat(timespec="seconds"),
+        images=tuple(_sample(row, of_part[row["part"]].cpu_share) for row in measured),
+        n_get_image=sum(item.said["requests"]["n_get"] for item in batches) / n_images,
+        overhead_s=tuple(_overheads(batches, rows)),
+        init_s=_starts(batches) if on_lambda and _starts(batches) else base.init_s,
+        part_nbytes_image=sizes["parts/"] / len(everything),
+        catalog_nbytes_image=(
+            sizes["catalogs/"] / n_catalogs if n_catalogs else base.catalog_nbytes_image
+        ),
+        reduce_s_image=base.reduce_s_image,
+        wait_s=tuple(_waited_s(item) for item in batches) if on_lambda else (),
+        call_s=_beyond_s(batches) if on_lambda else 0.0,
+        peak_memory_nbytes=max(
+            (item.attempt.peak_memory_nbytes or 0 for item in batches), default=0
+        ) or base.peak_memory_nbytes,
+        on_lambda=on_lambda,
+    )  # fmt: skip
+
+
+def _batches(store: Store) -> list[_Done]:
+    """Read the batches that ended well; those on Lambda only, if there are any."""
+    found: list[_Done] = []
+    place, host, began_s = None, "", 0.0
+    for entry in read_ledger(store):
+        if entry["event"] == "ledger_opened":
+            fact = entry.get("about", {}).get(PLACE_FACT)
+            place = None if fact is None else LambdaPlace(**fact)
+            host, began_s = entry["host"], entry["time_s"]
+        elif entry["event"] == "attempt_ended":
+            attempt = attempt_of(entry)
+            said = attempt.value
+            if attempt.status == "ok" and isinstance(said, dict) and "part" in said:
+                found.append(_Done(attempt, place, host, began_s))
+    return [item for item in found if item.place is not None] or found
+
+
+def _machine(batch: _Done) -> str:
+    """Name what a batch ran on."""
+    if batch.place is not None:
+        place = batch.place
+        return f"Lambda, {place.architecture}, {place.memory_mb:,} MB, {place.region}"
+    if batch.host == socket.gethostname():
+        return f"{batch.host}: {platform.machine()}, {os.cpu_count()} CPUs"
+    return batch.host
+
+
+def _sample(row: Mapping[str, Any], cpu_share: float) -> ImageSample:
+    compute_s = sum(row[f"{step}_s"] for step in TIMED_STEPS if step != "write")
+    return ImageSample(
+        round(compute_s * cpu_share, 5), round(row["write_s"] * cpu_share, 5), row["nbytes_read"]
+    )
+
+
+def _overheads(batches: Sequence[_Done], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Take from the time of each batch that of its images, and what it waited."""
+    images_s: dict[str, float] = {}
+    for row in rows:
+        took = sum(row[f"{step}_s"] for step in TIMED_STEPS)
+        images_s[row["part"]] = images_s.get(row["part"], 0.0) + took
+    overheads = []
+    for item in batches:
+        beyond = item.said["elapsed_s"] - images_s.get(item.said["part"], 0.0) - _waited_s(item)
+        overheads.append(round(max(0.0, beyond) * item.cpu_share, 5))
+    return overheads
+
+
+def _waited_s(batch: _Done) -> float:
+    return round(float(batch.said.get("waited_s", 0.0)), 5)
+
+
+def _starts(batches: Sequence[_Done]) -> tuple[float, ...]:
+    """Say what INITs took, as their processes told."""
+    told = [item.attempt for item in batches if item.attempt.worker and item.attempt.worker.cold]
+    return tuple(round(item.init_s, 5) for item in told if item.init_s is not None)
+
+
+def _beyond_s(batches: Sequence[_Done]) -> float:
+    """Say what an invocation typically takes beyond its batch."""
+    beyond = [
+        item.attempt.handler_s - item.said["elapsed_s"]
+        for item in batches
+        if item.attempt.handler_s is not None
+    ]
+    return round(max(0.0, statistics.median(beyond)), 5) if beyond else 0.0
+
+
+def _nbytes(store: Store, prefix: str) -> int:
+    return sum(info.nbytes for info in store.list(prefix))

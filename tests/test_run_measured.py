@@ -1,0 +1,159 @@
+"""What a run took becomes a profile: of Lambda where it ran there, of this machine where not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+
+import pytest
+
+from hstmap.bag.events import AttemptEnded
+from hstmap.bag.ledger import Ledger
+from hstmap.bag.task import Attempt, WorkerInfo
+from hstmap.batch import ImageKey, image_row
+from hstmap.cli import main
+from hstmap.errors import UsageError
+from hstmap.run_assumptions import VCPU_MB
+from hstmap.run_calls import LambdaPlace
+from hstmap.run_measured import profile_of_run
+from hstmap.run_profile import Profile, load_profile
+from hstmap.storage import open_store
+from hstmap.wfc3.catalog import parquet_part
+from hstmap.wfc3.measure import empty_sources
+from support.archive import write_archive
+
+BASE = load_profile()
+HALF_A_CPU = LambdaPlace("hstmap", "eu-west-1", VCPU_MB // 2, "arm64", 600)
+STEP_S = {"read_s": 0.125, "background_s": 0.25, "extract_s": 0.25, "measure_s": 0.375}
+
+
+def write_part(store, name, n_images, **values):
+    key = f"parts/{name}.parquet"
+    rows = [
+        image_row(
+            ImageKey(f"{name}{i}", f"s3://bucket/{name}{i}_flt.fits"), "ok",
+            part=key, write_s=0.5, nbytes_read=1000, **(STEP_S | values),
+        )
+        for i in range(n_images)
+    ]  # fmt: skip
+    store.put(key, parquet_part(empty_sources(), rows))
+    return key
+
+
+def batch_ended(part, n_images, elapsed_s, *, waited_s=0.25, cold=False, **attempt):
+    said = {
+        "part": part, "outcomes": {"ok": n_images}, "n_sources": 0, "elapsed_s": elapsed_s,
+        "waited_s": waited_s, "requests": {"n_get": 2 * n_images, "n_put": 1},
+    }  # fmt: skip
+    return Attempt(
+        "map", part, 1, "ok", True, said, worker=WorkerInfo("worker", 7, cold),
+        started_s=101.0, ended_s=103.0, peak_memory_nbytes=300 * 2**20, **attempt,
+    )  # fmt: skip
+
+
+def write_session(store, place, *attempts):
+    about = {} if place is None else place.as_fact()
+    with Ledger(store, detail=lambda item: item.value, about=about) as ledger:
+        for attempt in attempts:
+            ledger(AttemptEnded(attempt, attempt.ended_s))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(str(tmp_path / "out"))
+
+
+def test_times_of_lambda_are_those_of_a_whole_cpu(store):
+    one, two = write_part(store, "a", 2), write_part(store, "b", 2)
+    write_session(
+        store, HALF_A_CPU,
+        batch_ended(one, 2, 4.25, cold=True, init_s=0.75, handler_s=4.5),
+        batch_ended(two, 2, 4.25, handler_s=4.375),
+    )  # fmt: skip
+    profile = profile_of_run(store)
+    share = (VCPU_MB // 2) / VCPU_MB
+    assert profile.on_lambda
+    assert profile.machine == "Lambda, arm64, 884 MB, eu-west-1"
+    assert profile.date.startswith("20")
+    assert f"4 images that the run at {store.url} measured" in profile.origin
+    assert {image.compute_s for image in profile.images} == {round(1.0 * share, 5)}
+    assert {image.catalog_s for image in profile.images} == {round(0.5 * share, 5)}
+    # 4.25 s, of which 3 s are the images' and 0.25 s were waited.
+    assert profile.overhead_s == (round(1.0 * share, 5),) * 2
+    assert profile.wait_s == (0.25, 0.25)
+    assert profile.call_s == pytest.approx((0.25 + 0.125) / 2)
+    assert profile.init_s == (0.75,)
+    assert profile.peak_memory_nbytes == 300 * 2**20
+    assert profile.n_get_image == 2
+    assert profile.reduce_s_image == BASE.reduce_s_image
+
+
+def test_sessions_on_lambda_count_and_others_do_not(store):
+    here, there = write_part(store, "a", 1, extract_s=9.0), write_part(store, "b", 3)
+    write_session(store, None, batch_ended(here, 1, 10.0))
+    write_session(
+        store, dataclasses.replace(HALF_A_CPU, memory_mb=3008), batch_ended(there, 3, 6.0)
+    )
+    profile = profile_of_run(store)
+    assert len(profile.images) == 3
+    assert {image.compute_s for image in profile.images} == {1.0}  # a worker uses one vCPU at most
+    assert profile.init_s == BASE.init_s  # no start was told of
+    assert profile.call_s == 0
+
+
+def test_on_this_machine_starts_are_those_of_the_profile_that_comes_along(store):
+    part = write_part(store, "a", 2)
+    write_session(store, None, batch_ended(part, 2, 4.25, cold=True, init_s=0.125))
+    profile = profile_of_run(store)
+    assert not profile.on_lambda
+    assert profile.machine.startswith(socket.gethostname())
+    assert profile.init_s == BASE.init_s
+    assert profile.wait_s == ()
+    assert profile.overhead_s == (1.0,)
+
+
+def test_an_image_whose_batch_no_ledger_knows_is_left_out(store):
+    known, unknown = write_part(store, "a", 1), write_part(store, "b", 5)
+    write_session(store, None, batch_ended(known, 1, 3.0))
+    assert len(profile_of_run(store).images) == 1
+    store.delete(known)
+    with pytest.raises(UsageError, match="5 images in parts and a ledger of 1 finished batches"):
+        profile_of_run(store)
+    assert store.exists(unknown)
+
+
+def test_what_a_worker_waited_is_told_and_is_no_overhead(tmp_path):
+    write_archive(tmp_path / "images", 3)
+    out = tmp_path / "out"
+    command = ["map", str(tmp_path / "images"), "-o", str(out), "--engine", "inprocess"]
+    assert main([*command, "--batch-size", "2", "--no-reduce", "--quiet"]) == 0
+    lines = [json.loads(line) for path in out.rglob("*.jsonl") for line in path.open()]
+    details = [line["detail"] for line in lines if line.get("detail")]
+    assert len(details) == 2
+    for detail in details:
+        assert 0 < detail["waited_s"] < detail["elapsed_s"]
+    profile = profile_of_run(open_store(str(out)))
+    assert len(profile.images) == 3
+    assert profile.peak_memory_nbytes > 50 * 2**20
+    total_s = sum(detail["elapsed_s"] - detail["waited_s"] for detail in details)
+    images_s = sum(image.compute_s + image.catalog_s for image in profile.images)
+    assert sum(profile.overhead_s) == pytest.approx(total_s - images_s, abs=1e-3)
+
+
+def test_a_profile_of_a_run_reads_back_as_it_was(store, tmp_path):
+    part = write_part(store, "a", 2)
+    write_session(store, HALF_A_CPU, batch_ended(part, 2, 4.25, cold=True, init_s=0.75))
+    profile = profile_of_run(store)
+    (tmp_path / "mine.json").write_text(profile.as_json())
+    assert load_profile(str(tmp_path / "mine.json")) == profile
+
+
+def test_a_profile_of_an_older_version_has_nothing_that_nobody_measured(tmp_path):
+    record = json.loads(BASE.as_json())
+    for name in ("wait_s", "call_s", "peak_memory_nbytes", "on_lambda"):
+        record.pop(name)
+    (tmp_path / "old.json").write_text(json.dumps(record))
+    old = load_profile(str(tmp_path / "old.json"))
+    assert isinstance(old, Profile)
+    assert (old.wait_s, old.call_s, old.peak_memory_nbytes, old.on_lambda) == ((), 0.0, 0, False)
