@@ -1,7 +1,7 @@
 """What a run cost: its ledger, its plan and what lies in its place become a bill.
 
-Runs on Lambda have REPORT lines. Where there are none, or they were not read, the bill is
-*simulated* from the ledger: as if each attempt had been a call that took as long as it took there.
+Runs on Lambda have REPORT lines. Where there are none, the bill is *simulated* from the ledger: as
+if each attempt had been a call that took as long as it took there.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from hstmap.aws.bill import Bill, Reconciled, reconcile
 from hstmap.aws.price_table import PriceTable
-from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Purpose, Usage
-from hstmap.bag.ledger import LEDGER_PREFIX, read_attempts
+from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
+from hstmap.bag.ledger import LEDGER_PREFIX
 from hstmap.bag.task import Attempt
 from hstmap.errors import MissingObjectError, UsageError
+from hstmap.ledger_reports import LedgerReports, Reports, has_report, worker_calls
 from hstmap.run_assumptions import VCPU_MB
+from hstmap.run_calls import RunCalls
 from hstmap.run_profile import Profile
 from hstmap.run_record import PLAN_KEY
 from hstmap.storage import Store
@@ -27,18 +29,15 @@ from hstmap.summary import IMAGES_FILE, SOURCES_FILE
 __all__ = [
     "BILL_KEY",
     "LambdaShape",
-    "LedgerReports",
-    "Reports",
     "RunBill",
     "bill_from_record",
     "bill_run",
     "is_run_bill",
-    "purposes",
 ]
 
 BILL_KEY: Final = "bill.json"
 _RESULTS: Final = ("parts/", "catalogs/", LEDGER_PREFIX, SOURCES_FILE, IMAGES_FILE)
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 @dataclass(frozen=True)
@@ -56,106 +55,6 @@ class LambdaShape:
     architecture: str = "arm64"
 
 
-class Reports(Protocol):
-    """A source of a run's calls: what CloudWatch has of them, or what stands for it.
-
-    Attributes
-    ----------
-    simulated : bool
-        Whether the calls were never made on Lambda.
-    notes : tuple of str
-        What is taken for granted.
-    """
-
-    @property
-    def simulated(self) -> bool:
-        """Whether the calls were never made on Lambda."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What is taken for granted."""
-
-    def calls(self) -> Sequence[Call]:
-        """Give the calls, each once."""
-
-
-class LedgerReports:
-    """Calls of a run as its ledger has them: simulated.
-
-    Parameters
-    ----------
-    attempts : sequence of Attempt
-        From the ledger.
-    memory_mb : int
-        Of the function that they are taken to be calls of.
-    init_s : float
-        What a first attempt of a process is taken to have spent in INIT, s.
-    """
-
-    simulated = True
-
-    def __init__(self, attempts: Sequence[Attempt], memory_mb: int, init_s: float) -> None:
-        self._attempts = attempts
-        self._memory_mb = memory_mb
-        self._init_ms = init_s * 1000
-        self.notes = (
-            f"each attempt as if it were a call of a function of {memory_mb} MB which took as "
-            "long as the ledger says; Lambda's processors are other ones than this machine's",
-            f"INIT of {init_s:.2f} s, in place of its imports, for the first attempt of a process",
-            "an attempt that was cancelled is counted until then; on Lambda it would go on",
-        )
-
-    def calls(self) -> Sequence[Call]:
-        """Give the attempts that started, as calls."""
-        return tuple(
-            Call(
-                duration_ms=round(_duration_s(attempt) * 1000, 2),
-                memory_mb=self._memory_mb,
-                init_ms=self._init_ms if attempt.worker and attempt.worker.cold else 0.0,
-                purpose=purpose,
-            )
-            for attempt, purpose in zip(self._attempts, purposes(self._attempts), strict=True)
-            if attempt.started_s is not None
-        )
-
-
-def _duration_s(attempt: Attempt) -> float:
-    """Say how long an attempt was; of a first one without the imports, which INIT stands for."""
-    if attempt.worker and attempt.worker.cold and _has_report(attempt):
-        return float(attempt.value["elapsed_s"])
-    return attempt.ended_s - (attempt.started_s or attempt.ended_s)
-
-
-def _has_report(attempt: Attempt) -> bool:
-    """Tell whether the worker said what it did."""
-    value = attempt.value
-    return attempt.status == "ok" and isinstance(value, dict) and "requests" in value
-
-
-def purposes(attempts: Sequence[Attempt]) -> list[Purpose]:
-    """Say of attempts what they were for.
-
-    Parameters
-    ----------
-    attempts : sequence of Attempt
-        All of a run, from its ledger.
-
-    Returns
-    -------
-    list of Purpose
-    """
-    done = {item.task_key for item in attempts if item.status == "ok"}
-
-    def purpose(attempt: Attempt) -> Purpose:
-        if attempt.status == "ok":
-            return "work" if attempt.final else "twin"
-        if attempt.status == "cancelled":
-            return "twin"
-        return "retry" if attempt.task_key in done else "waste"
-
-    return [purpose(attempt) for attempt in attempts]
-
-
 @dataclass(frozen=True)
 class RunBill:
     """The bill of a run, with what it was made from.
@@ -169,6 +68,8 @@ class RunBill:
     shape : LambdaShape
     usages : dict of str to Usage
         ``planned``, ``worker`` and ``report``, what was used by who says so.
+    missing : dict of str to int
+        Calls of which no REPORT line is there, by how their attempts ended.
     notes : tuple of str
         What is taken for granted.
     """
@@ -177,6 +78,7 @@ class RunBill:
     simulated: bool
     shape: LambdaShape
     usages: dict[Any, Usage]
+    missing: dict[str, int]
     notes: tuple[str, ...]
 
     def under(self, prices: PriceTable) -> Reconciled:
@@ -214,7 +116,7 @@ class RunBill:
             "notes": list(self.notes),
             "prices": asdict(prices) | {"lambda_gb_s_usd": dict(prices.lambda_gb_s_usd)},
             "bills": {name: _summed(bill) for name, bill in bills.items() if bill is not None},
-            "n_unreported": result.n_unreported,
+            "missing": self.missing,
             "unexplained_ms": result.unexplained_ms,
             "usages": {name: usage.as_dict() for name, usage in self.usages.items()},
         }
@@ -268,6 +170,7 @@ def bill_from_record(content: bytes) -> RunBill:
             simulated=record["simulated"],
             shape=LambdaShape(**record["shape"]),
             usages={name: Usage.from_dict(usage) for name, usage in record["usages"].items()},
+            missing=dict(record["missing"]),
             notes=tuple(record["notes"]),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -275,7 +178,11 @@ def bill_from_record(content: bytes) -> RunBill:
 
 
 def bill_run(
-    store: Store, shape: LambdaShape, profile: Profile, reports: Reports | None = None
+    store: Store,
+    calls: RunCalls,
+    shape: LambdaShape,
+    profile: Profile,
+    reports: Reports | None = None,
 ) -> RunBill:
     """Make the bill of a run.
 
@@ -283,6 +190,8 @@ def bill_run(
     ----------
     store : Store
         The run's.
+    calls : RunCalls
+        From its ledger.
     shape : LambdaShape
     profile : Profile
         What the plan's column expects of images, and how long a start takes.
@@ -292,26 +201,15 @@ def bill_run(
     Returns
     -------
     RunBill
-
-    Raises
-    ------
-    UsageError
-        If the run has no ledger.
     """
-    attempts = list(read_attempts(store))
-    if not attempts:
-        raise UsageError(
-            f"{store.url} has no ledger with attempts that ended; "
-            "name the folder or prefix that was given to map as --out"
-        )
     init_s = statistics.median(profile.init_s)
-    source = reports or LedgerReports(attempts, shape.memory_mb, init_s)
-    counted = _counted(attempts)
+    source = reports or LedgerReports(calls.attempts, shape.memory_mb, init_s)
+    counted = _counted(calls.attempts)
     stored = sum(info.nbytes for info in store.list() if info.key.startswith(_RESULTS))
-    worker_calls = _worker_calls(attempts, shape.memory_mb, init_s)
+    told = worker_calls(calls.attempts, shape.memory_mb, init_s)
     usages = {
-        "worker": _with_calls(counted, worker_calls, stored),
-        "report": _with_calls(counted, source.calls(), stored),
+        "worker": _with_calls(counted, told, (LOG_NBYTES_A_CALL * len(told), stored)),
+        "report": _with_calls(counted, source.calls(), (source.log_nbytes, stored)),
     }
     planned = _planned(store, shape, profile)
     return RunBill(
@@ -319,48 +217,35 @@ def bill_run(
         simulated=source.simulated,
         shape=shape,
         usages=usages if planned is None else {"planned": planned, **usages},
+        missing=dict(source.missing),
         notes=(
             *source.notes,
-            f"logs of {LOG_NBYTES_A_CALL} bytes a call",
             "requests are those that workers counted for batches that ended well: those of the "
             "client (manifest, ledger, merging) and of failed attempts are not among them",
         ),
     )
 
 
-def _with_calls(counted: Mapping[str, int], calls: Sequence[Call], stored: int) -> Usage:
+def _with_calls(
+    counted: Mapping[str, int], calls: Sequence[Call], nbytes: tuple[int, int]
+) -> Usage:
+    """Put together requests, calls, and the bytes of logs and results."""
+    log_nbytes, stored_nbytes = nbytes
     return Usage(
         calls=tuple(calls),
         n_get=counted["n_get"] + counted["n_head"],
         n_put=counted["n_put"],
         n_list=counted["n_list"],
-        log_nbytes=LOG_NBYTES_A_CALL * len(calls),
-        stored_nbytes=stored,
+        log_nbytes=log_nbytes,
+        stored_nbytes=stored_nbytes,
     )
-
-
-def _details(attempts: Sequence[Attempt]) -> list[tuple[Attempt, Mapping[str, Any]]]:
-    """Find what workers said of batches, with the attempt."""
-    return [(item, item.value) for item in attempts if _has_report(item)]
 
 
 def _counted(attempts: Sequence[Attempt]) -> dict[str, int]:
     """Add up the requests that workers made."""
     names = ("n_get", "n_put", "n_list", "n_head")
-    details = _details(attempts)
-    return {name: sum(value["requests"][name] for _, value in details) for name in names}
-
-
-def _worker_calls(attempts: Sequence[Attempt], memory_mb: int, init_s: float) -> list[Call]:
-    """Make calls of what workers said that their batches took."""
-    return [
-        Call(
-            duration_ms=round(value["elapsed_s"] * 1000, 2),
-            memory_mb=memory_mb,
-            init_ms=init_s * 1000 if attempt.worker and attempt.worker.cold else 0.0,
-        )
-        for attempt, value in _details(attempts)
-    ]
+    told = [attempt.value["requests"] for attempt in attempts if has_report(attempt)]
+    return {name: sum(requests[name] for requests in told) for name in names}
 
 
 def _planned(store: Store, shape: LambdaShape, profile: Profile) -> Usage | None:

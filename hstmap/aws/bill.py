@@ -193,8 +193,6 @@ class Reconciled:
     ----------
     planned, worker, report : Bill or None
         What the plan expected, what the workers said, what the REPORT lines say.
-    n_unreported : int
-        Calls that workers or ledger know of and no REPORT line does.
     unexplained_ms : int or None
         Billed durations of the REPORT lines less what the prices make of their durations; None
         where the calls carry none, or the prices are not those that they were billed at.
@@ -203,7 +201,6 @@ class Reconciled:
     planned: Bill | None
     worker: Bill | None
     report: Bill | None
-    n_unreported: int
     unexplained_ms: int | None
 
     def remainder_usd(self, name: str) -> float | None:
@@ -243,8 +240,7 @@ def reconcile(
     Reconciled
     """
     bills = {name: price(usage, prices, architecture) for name, usage in usages.items()}
-    report, worker = usages.get("report"), usages.get("worker")
-    n_unreported = max(0, worker.n_calls - report.n_calls) if worker and report else 0
+    report = usages.get("report")
     unexplained = None
     if report is not None and prices.lambda_init_billed and prices.lambda_granularity_ms == 1:
         reported = [call for call in report.calls if call.reported_ms is not None]
@@ -254,6 +250,4 @@ def reconcile(
                 * call.n
                 for call in reported
             )
-    return Reconciled(
-        bills.get("planned"), bills.get("worker"), bills.get("report"), n_unreported, unexplained
-    )
+    return Reconciled(bills.get("planned"), bills.get("worker"), bills.get("report"), unexplained)

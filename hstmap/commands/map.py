@@ -212,15 +212,16 @@ def map_batches(
     from hstmap.bag.engine import make_engine
     from hstmap.bag.ledger import Ledger
     from hstmap.bag.progress import Progress
-    from hstmap.commands.engines import engine_options
+    from hstmap.commands.engines import engine_options, where_it_runs
     from hstmap.pipeline import run_map
     from hstmap.storage import open_store
     from hstmap.wfc3.schema import FAILED_OUTCOMES
 
     settings, options = how
+    store = open_store(plan.out, options.out_options)
     n_images = plan.n_todo + len(plan.unused)
     with (
-        Ledger(open_store(plan.out, options.out_options), detail=_ledger_detail) as ledger,
+        Ledger(store, detail=_ledger_detail, about=where_it_runs(settings)) as ledger,
         Progress(n_images, unit="image", stream=console.stderr, quiet=arguments.quiet) as progress,
         make_engine(settings.engine, engine_options(settings), [ledger]) as engine,
     ):

@@ -69,8 +69,12 @@ def bill_lines(bill: RunBill, prices: PriceTable) -> list[str]:
         lines.append(f"calls     {apart} ({report_name}, list price)")
     if result.unexplained_ms is not None:
         lines.append(f"remainder {result.unexplained_ms} ms of the REPORT lines are unexplained")
-    if result.n_unreported:
-        lines.append(f"missing   {result.n_unreported} calls have no REPORT line")
+    if bill.missing:
+        how = ", ".join(f"{n:,} {status}" for status, n in bill.missing.items())
+        lines.append(
+            f"missing   {sum(bill.missing.values()):,} calls have no REPORT line ({how}): Lambda "
+            "dropped them, or has not written it yet"
+        )
     return lines + assumption_lines(bill.notes)
 
 
