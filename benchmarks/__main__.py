@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json:
         record = {"benchmark": arguments.name, "machine": machine, "figures": figures}
         arguments.json.write_text(json.dumps(record, indent=2) + "\n")
-    return 0
+    return int("failed" in figures)
 
 
 if __name__ == "__main__":
