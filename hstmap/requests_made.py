@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias, get_args
@@ -18,10 +18,11 @@ from typing import Any, Final, Literal, Self, TypeAlias, get_args
 from hstmap.bag.engine import Attempt, Engine
 from hstmap.bag.events import AttemptEnded, Event
 from hstmap.bag.ledger import Ledger, attempt_of, read_ledger
+from hstmap.errors import StorageError, UsageError
 from hstmap.storage import RequestCounts, Store
 from hstmap.storage_counts import CallRequests, heard_by
 
-__all__ = ["ORIGINS", "Origin", "RequestLog", "RequestsOfRun", "requests_of_run"]
+__all__ = ["ORIGINS", "Origin", "RequestLog", "RequestsOfRun", "recorded", "requests_of_run"]
 
 Origin: TypeAlias = Literal[
     "workers", "workers_engine", "client_engine", "sources", "map", "reduce", "bill"
@@ -170,6 +171,33 @@ class RequestLog:
                 "silent": list(told.silent),
             }
         return facts
+
+
+@contextmanager
+def recorded(origin: Origin, store: Store) -> Iterator[None]:
+    """Leave what a block asks for in a ledger of its own, however it ends.
+
+    Parameters
+    ----------
+    origin : Origin
+    store : Store
+        The run's place. Nothing is written there after a `UsageError`: then it holds no run.
+    """
+    with RequestLog(origin) as requests:
+        try:
+            yield
+        except UsageError:
+            raise
+        except BaseException:
+            with suppress(StorageError):  # what went wrong first is what matters
+                _write(requests, store)
+            raise
+        _write(requests, store)
+
+
+def _write(requests: RequestLog, store: Store) -> None:
+    with Ledger(store) as ledger, requests.written_to(ledger):
+        pass
 
 
 def _nonzero(counts: RequestCounts) -> dict[str, int]:

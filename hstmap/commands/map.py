@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hstmap.cli import Console
     from hstmap.config import Settings
     from hstmap.pipeline import MapResult, RunOptions, RunPlan
+    from hstmap.requests_made import RequestLog
 
 HELP = "extract the sources of images"
 
@@ -76,6 +77,14 @@ def _positive(text: str) -> int:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Plan, map and reduce."""
+    from hstmap.requests_made import RequestLog
+
+    with RequestLog("map") as requests:
+        return _run(arguments, console, requests)
+
+
+def _run(arguments: argparse.Namespace, console: Console, requests: RequestLog) -> int:
+    """Plan, map and reduce, with all requests heard."""
     from hstmap.commands.run_options import check_workers_reach, run_parameters
     from hstmap.config import load_settings
     from hstmap.pipeline import plan_run
@@ -92,7 +101,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     options = _options(arguments, settings)
     if not settings.is_local:
         check_workers_reach([arguments.out], "--out")
-    manifest = _manifest(arguments, console)
+    with requests.of("sources"):
+        manifest = _manifest(arguments, console)
     if not settings.is_local:
         check_workers_reach(manifest.urls, "SOURCE")
     plan = plan_run(manifest, arguments.out, parameters, options)
@@ -103,7 +113,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             console.say(_estimate_line(plan, settings, options))
         return 0
     started = time.perf_counter()
-    result = map_batches(plan, manifest, (settings, options), arguments, console)
+    result = map_batches(plan, manifest, (settings, options), arguments, console, requests)
     return _report(plan, result, time.perf_counter() - started, arguments, console)
 
 
@@ -207,6 +217,7 @@ def map_batches(
     how: tuple[Settings, RunOptions],
     arguments: argparse.Namespace,
     console: Console,
+    requests: RequestLog,
 ) -> MapResult:
     """Run the batches under a progress bar."""
     from hstmap.bag.engine import make_engine
@@ -222,9 +233,11 @@ def map_batches(
     n_images = plan.n_todo + len(plan.unused)
     with (
         Ledger(store, detail=_ledger_detail, about=where_it_runs(settings)) as ledger,
+        requests.written_to(ledger),
         Progress(n_images, unit="image", stream=console.stderr, quiet=arguments.quiet) as progress,
-        make_engine(settings.engine, engine_options(settings), [ledger]) as engine,
+        make_engine(settings.engine, engine_options(settings), [ledger, requests]) as engine,
     ):
+        requests.watch(engine)
 
         def on_batch(outcomes: dict[str, int]) -> None:
             failed = sum(n for name, n in outcomes.items() if name in FAILED_OUTCOMES)
@@ -261,10 +274,13 @@ def _report(
             console.say(f"images    {outcomes_line(result.outcomes)}")
         console.say(f"summary   not made yet: python -m hstmap reduce {plan.out}")
         return exit_status(result.outcomes)
+    from hstmap.requests_made import recorded
+    from hstmap.storage import open_store
     from hstmap.summary import reduce_run
 
     started = time.perf_counter()
-    summary = reduce_run(plan.out)
+    with recorded("reduce", open_store(plan.out)):
+        summary = reduce_run(plan.out)
     console.say(f"reduce    {time.perf_counter() - started:.1f} s")
     for line in summary_lines(summary):
         console.say(line)

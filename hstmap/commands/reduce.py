@@ -22,9 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Reduce the run."""
     from hstmap.commands.reports import exit_status, summary_lines
+    from hstmap.requests_made import recorded
+    from hstmap.storage import open_store
     from hstmap.summary import reduce_run
 
-    summary = reduce_run(arguments.out)
+    with recorded("reduce", open_store(arguments.out)):
+        summary = reduce_run(arguments.out)
     for line in summary_lines(summary):
         console.say(line)
     return exit_status(summary.outcomes)
