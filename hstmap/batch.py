@@ -135,6 +135,11 @@ class Batch:
     out_options: StorageOptions = field(default_factory=StorageOptions)
     debug: bool = False
 
+    @property
+    def n_files(self) -> int:
+        """Objects that it writes, at the most: its part, and catalogues."""
+        return 1 + {"image": len(self.images), "batch": 1, "none": 0}[self.catalogs]
+
 
 @dataclass(frozen=True)
 class BatchReport:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from hstmap.aws.bill import LINES, Bill, price
 from hstmap.aws.price_table import PriceTable
+from hstmap.aws.usage import Call, Purpose, Usage
 from hstmap.run_assumptions import RunShape, assumption_sets
 from hstmap.run_model import ModelResult, simulate_run
 from hstmap.run_profile import Profile
@@ -45,6 +46,8 @@ class Estimate:
         US dollars at list price, by line of the bill.
     list_usd, net_usd : Range
         Their sum, and after the month's free tier. Storage is that of one month.
+    usage : Usage
+        What the middle one of the expected runs uses, its calls put together by kind.
     """
 
     shape: RunShape
@@ -59,10 +62,11 @@ class Estimate:
     lines: dict[str, Range]
     list_usd: Range
     net_usd: Range
+    usage: Usage
 
     def as_dict(self) -> dict[str, Any]:
         """Describe it for JSON."""
-        return {"simulated": True} | asdict(self)
+        return {"simulated": True} | asdict(self) | {"usage": self.usage.as_dict()}
 
 
 def estimate_run(
@@ -103,6 +107,7 @@ def estimate_run(
     def line(name: str) -> Range:
         return spread(lambda _, bill: bill.line(name).list_usd)
 
+    expected = sorted(runs[: len(seeds)], key=lambda run: run[1].list_usd)
     return Estimate(
         shape=shape,
         architecture=architecture,
@@ -116,4 +121,22 @@ def estimate_run(
         lines={name: line(name) for name in LINES},
         list_usd=spread(lambda _, bill: bill.list_usd),
         net_usd=spread(lambda _, bill: bill.net_usd),
+        usage=_condensed(expected[len(expected) // 2][0].usage),
     )
+
+
+def _condensed(usage: Usage) -> Usage:
+    """Put calls of a kind together: as many of their mean duration."""
+    kinds: dict[tuple[Purpose, bool], list[Call]] = {}
+    for call in usage.calls:
+        kinds.setdefault((call.purpose, call.init_ms > 0), []).append(call)
+    calls = tuple(
+        replace(
+            alike[0],
+            duration_ms=statistics.fmean(call.duration_ms for call in alike),
+            init_ms=statistics.fmean(call.init_ms for call in alike),
+            n=len(alike),
+        )
+        for alike in kinds.values()
+    )
+    return replace(usage, calls=calls)

@@ -16,8 +16,7 @@ The parts are the truth. Going on is a set difference: images of the manifest th
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +25,6 @@ from hstmap.bag.engine import Attempt, Engine, Stage, Task
 from hstmap.batch import (
     CATALOGS,
     Batch,
-    BatchReport,
     Catalogs,
     ImageKey,
     RunParameters,
@@ -35,7 +33,8 @@ from hstmap.batch import (
 )
 from hstmap.errors import UsageError
 from hstmap.run_record import begin_run, check_same_run, delete_run, done_images
-from hstmap.storage import RequestCounts, StorageOptions, Store, open_store
+from hstmap.storage import StorageOptions, Store, open_store
+from hstmap.tally import MapResult, Tally
 from hstmap.wfc3.catalog import parquet_part
 from hstmap.wfc3.measure import empty_sources
 from hstmap.wfc3.schema import FAILED_OUTCOMES
@@ -152,27 +151,6 @@ class RunPlan:
         }
 
 
-@dataclass(frozen=True)
-class MapResult:
-    """What the map has done in this call.
-
-    Attributes
-    ----------
-    outcomes : dict of str to int
-        Number of images by outcome.
-    n_sources : int
-    requests : RequestCounts
-        Of all workers.
-    n_attempts : int
-        Attempts that it took, for so many tasks.
-    """
-
-    outcomes: dict[str, int]
-    n_sources: int
-    requests: RequestCounts
-    n_attempts: int
-
-
 def plan_run(
     manifest: Manifest, out: str, parameters: RunParameters, options: RunOptions
 ) -> RunPlan:
@@ -233,8 +211,7 @@ def plan_run(
         n_done=len(done),
         nbytes=nbytes,
         n_get=len(todo),
-        n_put=len(batches)
-        + {"image": len(todo), "batch": len(batches), "none": 0}[options.catalogs],
+        n_put=sum(batch.n_files for batch in batches),
     )
 
 
@@ -244,11 +221,13 @@ def run_map(
     engine: Engine,
     options: RunOptions,
     on_batch: Callable[[dict[str, int]], None] = lambda _outcomes: None,
+    expected: Mapping[str, Any] | None = None,
 ) -> MapResult:
     """Do what is planned. Finished parts stay, whatever happens afterwards.
 
     A batch whose worker was lost, again and again, is done image by image, so that one image
-    which no worker survives costs itself only: it ends as ``failed``.
+    which no worker survives costs itself only: it ends as ``failed``. Where the engine's gate
+    forbids further calls, images are left that have no outcome; the next map goes on with them.
 
     Parameters
     ----------
@@ -262,6 +241,8 @@ def run_map(
         The same.
     on_batch : callable
         Told the outcomes of a batch when it has ended.
+    expected : mapping, optional
+        What it is expected to take, kept with the plan.
 
     Returns
     -------
@@ -280,9 +261,9 @@ def run_map(
         plan.parameters,
         options.catalogs,
         manifest,
-        plan.as_dict() | {"options": asdict(options)},
+        {**plan.as_dict(), "options": asdict(options), **(expected or {})},
     )
-    tally = _Tally(on_batch)
+    tally = Tally(on_batch)
     if plan.unused:
         _write_rows(store, plan, options, list(plan.unused))
         tally.add({"rejected": len(plan.unused)})
@@ -300,34 +281,8 @@ def run_map(
     return tally.result()
 
 
-class _Tally:
-    """Adds up what batches did."""
-
-    def __init__(self, on_batch: Callable[[dict[str, int]], None]) -> None:
-        self._on_batch = on_batch
-        self._outcomes: Counter[str] = Counter()
-        self._n_sources = 0
-        self._requests = RequestCounts()
-        self.n_attempts = 0
-
-    def add(self, outcomes: dict[str, int]) -> None:
-        """Count images, and tell whoever is watching."""
-        self._outcomes.update(outcomes)
-        self._on_batch(outcomes)
-
-    def add_report(self, report: BatchReport) -> None:
-        """Count what a worker did."""
-        self._n_sources += report.n_sources
-        self._requests += report.requests
-        self.add(report.outcomes)
-
-    def result(self) -> MapResult:
-        """Give the sums."""
-        return MapResult(dict(self._outcomes), self._n_sources, self._requests, self.n_attempts)
-
-
 def _run_stage(
-    name: str, engine: Engine, batches: Sequence[Batch], tally: _Tally
+    name: str, engine: Engine, batches: Sequence[Batch], tally: Tally
 ) -> list[tuple[Batch, Attempt]]:
     """Run batches as one stage.
 
@@ -336,15 +291,19 @@ def _run_stage(
     list of (Batch, Attempt)
         Those that no attempt finished, with the last one.
     """
-    by_key = {part_key(batch): batch for batch in batches}
-    tasks = [Task(key, batch) for key, batch in by_key.items()]
+    open_batches = {part_key(batch): batch for batch in batches}
+    tasks = [Task(key, batch) for key, batch in open_batches.items()]
     lost = []
     for attempt in engine.run(Stage(name, run_batch, tasks)):
         tally.n_attempts += 1
-        if attempt.final and attempt.status == "ok":
+        if not attempt.final:
+            continue
+        batch = open_batches.pop(attempt.task_key)
+        if attempt.status == "ok":
             tally.add_report(attempt.value)
-        elif attempt.final:
-            lost.append((by_key[attempt.task_key], attempt))
+        else:
+            lost.append((batch, attempt))
+    tally.n_left += sum(len(batch.images) for batch in open_batches.values())
     return lost
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "check_same_run",
     "delete_run",
     "done_images",
+    "read_plans",
     "read_run_record",
 ]
 
@@ -162,13 +163,34 @@ def begin_run(
     catalogs : {"image", "batch", "none"}
     manifest : Manifest
     plan : dict
-        Kept as ``plan.json``.
+        Kept in ``plan.json``, after those of earlier starts.
     """
     if read_run_record(store) is None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         store.put(_RUN_KEY, _as_json(_wanted(parameters, catalogs) | {"created": now}))
     manifest.write(f"{store.url}/{MANIFEST_KEY}")
-    store.put(PLAN_KEY, _as_json(plan))
+    store.put(PLAN_KEY, _as_json({"plans": [*read_plans(store), plan]}))
+
+
+def read_plans(store: Store) -> list[dict[str, Any]]:
+    """Read what was planned, each time that a run was started or went on.
+
+    Parameters
+    ----------
+    store : Store
+        The run's.
+
+    Returns
+    -------
+    list of dict
+        The last one last; empty if there is nothing of the kind.
+    """
+    try:
+        record = json.loads(store.get(PLAN_KEY))
+    except (MissingObjectError, ValueError):
+        return []
+    plans = record.get("plans") if isinstance(record, dict) else None
+    return [plan for plan in plans if isinstance(plan, dict)] if isinstance(plans, list) else []
 
 
 def _as_json(record: dict[str, Any]) -> bytes:
