@@ -17,12 +17,12 @@ from hstmap.aws.price_table import PriceTable
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
 from hstmap.bag.ledger import LEDGER_PREFIX
 from hstmap.bag.task import Attempt
-from hstmap.errors import MissingObjectError, UsageError
+from hstmap.errors import UsageError
 from hstmap.ledger_reports import LedgerReports, Reports, has_report, worker_calls
 from hstmap.run_assumptions import VCPU_MB
 from hstmap.run_calls import RunCalls
+from hstmap.run_plans import planned_usage
 from hstmap.run_profile import Profile
-from hstmap.run_record import PLAN_KEY
 from hstmap.storage import Store
 from hstmap.summary import IMAGES_FILE, SOURCES_FILE
 
@@ -194,7 +194,7 @@ def bill_run(
         From its ledger.
     shape : LambdaShape
     profile : Profile
-        What the plan's column expects of images, and how long a start takes.
+        How long a start takes.
     reports : Reports, optional
         Where the calls come from; by default the ledger.
 
@@ -211,7 +211,7 @@ def bill_run(
         "worker": _with_calls(counted, told, (LOG_NBYTES_A_CALL * len(told), stored)),
         "report": _with_calls(counted, source.calls(), (source.log_nbytes, stored)),
     }
-    planned = _planned(store, shape, profile)
+    planned = planned_usage(store)
     return RunBill(
         run=store.url,
         simulated=source.simulated,
@@ -246,32 +246,3 @@ def _counted(attempts: Sequence[Attempt]) -> dict[str, int]:
     names = ("n_get", "n_put", "n_list", "n_head")
     told = [attempt.value["requests"] for attempt in attempts if has_report(attempt)]
     return {name: sum(requests[name] for requests in told) for name in names}
-
-
-def _planned(store: Store, shape: LambdaShape, profile: Profile) -> Usage | None:
-    """Expect of the last plan what its images take by the profile."""
-    try:
-        plan = json.loads(store.get(PLAN_KEY))
-    except (MissingObjectError, ValueError):
-        return None
-    if not plan.get("n_todo"):
-        return None
-    n_images, n_batches = plan["n_todo"], plan["n_batches"]
-    n_catalogs = 0 if plan.get("options", {}).get("catalogs") == "none" else n_images
-    catalog_s = statistics.fmean(image.catalog_s for image in profile.images)
-    image_s = profile.mean_compute_s + profile.overhead_s_image
-    batch_s = (image_s * n_images + catalog_s * n_catalogs) / n_batches
-    stored = n_images * profile.part_nbytes_image + n_catalogs * profile.catalog_nbytes_image
-    n_cold = min(n_batches, plan.get("options", {}).get("n_workers") or n_batches)
-    init_ms = statistics.median(profile.init_s) * 1000
-    calls = [
-        Call(batch_s * 1000, shape.memory_mb, init_ms, n=n_cold),
-        Call(batch_s * 1000, shape.memory_mb, n=n_batches - n_cold),
-    ]
-    return Usage(
-        calls=tuple(call for call in calls if call.n),
-        n_get=round(n_images * profile.n_get_image),
-        n_put=plan["n_put"],
-        log_nbytes=LOG_NBYTES_A_CALL * n_batches,
-        stored_nbytes=round(stored),
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -127,14 +128,11 @@ def test_a_run_on_this_machine_is_billed_as_if_it_had_been_on_lambda(store):
 
 def test_the_plan_has_a_column_where_there_is_one(store):
     assert "planned" not in bill_run(store, read_calls(store), LambdaShape(), PROFILE).usages
-    plan = {"n_todo": 10, "n_batches": 2, "n_put": 12, "options": {"n_workers": 1}}
-    store.put("plan.json", json.dumps(plan).encode())
-    planned = bill_run(store, read_calls(store), LambdaShape(), PROFILE).usages["planned"]
-    # Five images of 0.4 s and their catalogues of 0.1 s in each of the batches, and 0.2 s for
-    # each two images beyond that.
-    assert [call.duration_ms for call in planned.calls] == pytest.approx([3000, 3000])
-    assert [call.init_ms for call in planned.calls] == [2000, 0]
-    assert (planned.n_get, planned.n_put, planned.stored_nbytes) == (15, 12, 1500)
+    usage = Usage(calls=(Call(3000, 1769, 2000, n=2),), n_get=15, n_put=12, stored_nbytes=1500)
+    plan = {"n_todo": 10, "n_done": 0, "usage": usage.as_dict()}
+    store.put("plan.json", json.dumps({"plans": [plan]}).encode())
+    bill = bill_run(store, read_calls(store), LambdaShape(), PROFILE)
+    assert bill.usages["planned"] == usage
 
 
 statuses = st.sampled_from(["error", "lost", "timeout", "cancelled"])
@@ -166,7 +164,7 @@ class TwoCalls:
     simulated = False
     notes = ("nothing",)
     log_nbytes = 1234
-    missing = {"lost": 1}
+    missing = MappingProxyType({"lost": 1})
 
     def calls(self):
         return [Call(10.0, 128, reported_ms=10), Call(20.0, 128, reported_ms=20)]
