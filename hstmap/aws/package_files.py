@@ -7,7 +7,7 @@ import hashlib
 import shutil
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import Final
 
@@ -20,6 +20,7 @@ __all__ = [
     "make_readable",
     "sizes",
     "trim",
+    "write_entry",
     "write_zip",
 ]
 
@@ -58,6 +59,7 @@ _UNUSED_SUFFIXES: Final = frozenset(
     {".a", ".c", ".h", ".lib", ".pxd", ".pxi", ".pyi", ".pyx", ".rst"}
 )
 _TESTS_THAT_ARE_IMPORTED: Final = "astropy/tests"
+_COMPRESSION: Final = 6
 _EARLIEST: Final = (1980, 1, 1, 0, 0, 0)  # the first time that a zip archive can say
 
 
@@ -172,16 +174,28 @@ def write_zip(folder: Path, file: Path) -> str:
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f"{file.name}.part")
-    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in _files(folder):
-            name = PurePosixPath(*path.relative_to(folder).parts)
-            entry = zipfile.ZipInfo(str(name), _EARLIEST)
-            # Readable for the user that Lambda runs functions as.
-            entry.external_attr = _mode(path) << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, path.read_bytes())
+            write_entry(archive, path.relative_to(folder).as_posix(), path)
     unfinished.replace(file)
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def write_entry(archive: zipfile.ZipFile, name: str, file: Path) -> None:
+    """Add a file to an archive, with nothing of it but its bytes.
+
+    Parameters
+    ----------
+    archive : ZipFile
+    name : str
+        Where it belongs.
+    file : Path
+    """
+    entry = zipfile.ZipInfo(name, _EARLIEST)
+    # Readable for the user that Lambda runs functions as.
+    entry.external_attr = _mode(file) << 16
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    archive.writestr(entry, file.read_bytes(), compresslevel=_COMPRESSION)
 
 
 def _files(folder: Path) -> Iterator[Path]:

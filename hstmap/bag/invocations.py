@@ -145,7 +145,7 @@ class InvocationTransport:
     def begin(self, stage: Stage) -> None:
         """Pack the function of a stage and get the backend ready."""
         self._must(self._mailbox.open)
-        self._packer = Packer(shared_path=self._mailbox.shared_path)
+        self._packer = Packer(shared_path=self._mailbox.shared_path, include=self._options.include)
         self._program = self._packer.pack_program(stage, self._options.retry_on)
 
     def submit(self, calls: Sequence[Call]) -> None:

@@ -101,7 +101,7 @@ class PilotTransport:
 
     def begin(self, stage: Stage) -> None:
         """Pack the function of a stage; the first time, start the workers."""
-        self._packer = Packer(shared_path=True)
+        self._packer = Packer(shared_path=True, include=self._options.include)
         self._program = self._packer.pack_program(stage, self._options.retry_on)
         if self._listener is None:
             self._listener = listen_at(self._pool.address)

@@ -193,6 +193,9 @@ class EngineOptions:
         invocation for each attempt, on any backend. ``auto``: pilot for localhost, else events.
     start_timeout_s : float
         An attempt that was sent and did not start within this time counts as lost, s.
+    include : tuple of str
+        Modules, packages or Python files whose functions and classes travel with their code,
+        though they are installed here: workers elsewhere have not what is.
     """
 
     n_workers: int | None = None
@@ -204,6 +207,7 @@ class EngineOptions:
     lithops_config: Mapping[str, Any] | None = None
     mode: Literal["auto", "pilot", "events"] = "auto"
     start_timeout_s: float = 60.0
+    include: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.n_workers is not None and self.n_workers < 1:
@@ -218,6 +222,8 @@ class EngineOptions:
             raise UsageError(f"mode is {self.mode!r}; give 'auto', 'pilot' or 'events'")
         if self.start_timeout_s <= 0:
             raise UsageError(f"start_timeout_s is {self.start_timeout_s}; give seconds above 0")
+        if isinstance(self.include, str):
+            raise UsageError(f"include is {self.include!r}; give a list of names, even of one")
 
 
 def raise_for(attempt: Attempt) -> None:

@@ -12,7 +12,7 @@ import socket
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +21,7 @@ from typing import Any
 import cloudpickle
 
 import hstmap
+from hstmap.bag.include import included_modules
 from hstmap.bag.outcome import (
     Outcome,
     attempt_call,
@@ -80,15 +81,15 @@ class Packer:
     shared_path : bool
         Whether the workers import from where this process does. If not, they have only what is
         installed there, and the modules of the user travel by value.
+    include : sequence of str
+        What travels by value in any case; see `hstmap.bag.include`.
     """
 
-    def __init__(self, *, shared_path: bool) -> None:
+    def __init__(self, *, shared_path: bool, include: Sequence[str] = ()) -> None:
         registered = cloudpickle.list_registry_pickle_by_value()
-        self._by_value = [
-            module
-            for module in _modules_that_travel(shared_path)
-            if module.__name__ not in registered
-        ]
+        travelling = [*included_modules(include), *_modules_that_travel(shared_path)]
+        by_name = {module.__name__: module for module in travelling}
+        self._by_value = [module for name, module in by_name.items() if name not in registered]
 
     def pack_program(self, stage: Stage, retry_on: tuple[type[BaseException], ...]) -> bytes:
         """Pickle what is the same for all tasks of a stage.

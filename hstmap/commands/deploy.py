@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the worker as an image of ECR; without URI: as runtime/build --image --push left it",
     )  # fmt: skip
     parser.add_argument(
+        "--include", action="append", default=[], metavar="MODULE_OR_FILE",
+        help="put a module of yours into the package, for functions of bags that import it when "
+        "they run; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
         "--policies", action="store_true",
         help="print the policies of worker, runner, deployer and of who pushes images",
     )  # fmt: skip
@@ -42,8 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Deploy."""
     from hstmap.aws.deploy import deploy
+    from hstmap.aws.package_include import package_with
     from hstmap.aws.policy import deployer_policy, pusher_policy, runner_policy, worker_policy
     from hstmap.commands.aws_target import open_target, step_line
+    from hstmap.errors import UsageError
 
     session, settings = open_target(arguments.config)
     if arguments.policies:
@@ -56,9 +63,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.give(json.dumps(documents, indent=2))
         return 0
     with tempfile.TemporaryDirectory() as scratch:
-        code = arguments.image
+        code: Path | str | None = arguments.image
         if code is None:
             code = arguments.package or _package(settings, Path(scratch), console)
+            if arguments.include:
+                code = package_with(code, arguments.include, Path(scratch))
+        elif arguments.include:
+            raise UsageError("an image is as it was built: give --include to runtime/build --image")
         for step in deploy(session, settings, code, dry_run=arguments.dry_run):
             console.say(step_line(step))
     return 0
