@@ -101,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = build_parser().parse_args(argv)
     except SystemExit as exit_:  # argparse's way to end: 0 after --help, 2 after a mistake
         return int(exit_.code or 0)
+    arguments.words = tuple(sys.argv[1:] if argv is None else argv)
     console = Console(quiet=arguments.quiet)
     try:
         return COMMANDS[arguments.command].run(arguments, console)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -37,10 +38,14 @@ class Settings:
         Longest time of one attempt.
     memory_mb : int, optional
         Memory of a worker, where the backend lets that be chosen: Lithops' ``runtime_memory``.
+    budget_usd : float, optional
+        What a run may cost, US dollars.
     lithops : mapping
         The rest of the file, which is Lithops' own.
     file : str
         Where it was read from; empty for the built-in settings.
+    given : frozenset of str
+        Which of the settings somebody chose, in a file or as an option.
     """
 
     engine: str = "lithops"
@@ -49,8 +54,10 @@ class Settings:
     retries: int = 2
     timeout_s: float | None = 600.0
     memory_mb: int | None = None
+    budget_usd: float | None = None
     lithops: Mapping[str, Any] = field(default_factory=lambda: dict(_DEFAULT_LITHOPS))
     file: str = ""
+    given: frozenset[str] = frozenset()
 
     @property
     def backend(self) -> str:
@@ -93,7 +100,7 @@ class Settings:
             If a value cannot be.
         """
         given = {name: value for name, value in options.items() if value is not None}
-        settings = replace(self, **given)
+        settings = replace(self, **given, given=self.given | given.keys())
         _check(settings)
         return settings
 
@@ -107,9 +114,10 @@ def _check(settings: Settings) -> None:
         value = getattr(settings, name)
         if value is not None and (not isinstance(value, int) or value < least):
             raise UsageError(f"{name} is {value!r}; give a whole number, {least} or more")
-    timeout_s = settings.timeout_s
-    if timeout_s is not None and (not isinstance(timeout_s, int | float) or timeout_s <= 0):
-        raise UsageError(f"timeout_s is {timeout_s!r}; give seconds above 0, or leave it out")
+    for name, unit in {"timeout_s": "seconds", "budget_usd": "US dollars"}.items():
+        value = getattr(settings, name)
+        if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
+            raise UsageError(f"{name} is {value!r}; give {unit} above 0, or leave it out")
 
 
 def load_settings(path: str | None = None) -> Settings:
@@ -135,13 +143,14 @@ def load_settings(path: str | None = None) -> Settings:
         return Settings()
     content = _parsed(file)
     own = content.pop(_SECTION, {})
-    known = {item.name for item in fields(Settings)} - {"lithops", "file"}
+    known = {item.name for item in fields(Settings)} - {"lithops", "file", "given"}
     if unknown := sorted(own.keys() - known):
         raise UsageError(
             f"{file}: the section {_SECTION!r} has {', '.join(unknown)}; "
             f"it may have {', '.join(sorted(known))}"
         )
-    settings = Settings(**own, lithops=content or dict(_DEFAULT_LITHOPS), file=file)
+    lithops = content or dict(_DEFAULT_LITHOPS)
+    settings = Settings(**own, lithops=lithops, file=file, given=frozenset(own))
     _check(settings)
     return settings
 

@@ -56,12 +56,22 @@ def test_options_come_before_the_file():
     assert settings.with_options(n_workers=5, retries=None).retries == 1
 
 
+def test_what_was_chosen_is_told_from_what_is_the_default(tmp_path):
+    (tmp_path / CONFIG_FILE).write_text("hstmap: {timeout_s: 600.0, budget_usd: 1.5}")
+    settings = load_settings()
+    assert settings.timeout_s == Settings().timeout_s
+    assert settings.budget_usd == 1.5
+    assert settings.given == {"timeout_s", "budget_usd"}
+    assert settings.with_options(retries=1, n_workers=None).given - settings.given == {"retries"}
+    assert Settings().given == frozenset()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (
             "hstmap: {workers: 3}",
-            "has workers; it may have batch_size, engine, memory_mb, n_workers",
+            "has workers; it may have batch_size, budget_usd, engine, memory_mb, n_workers",
         ),
         ("hstmap: [1]", "must have sections"),
         ("hstmap: {n_workers: 0}", "n_workers is 0; give a whole number, 1 or more"),
@@ -69,6 +79,8 @@ def test_options_come_before_the_file():
         ("hstmap: {retries: -1}", "retries is -1"),
         ("hstmap: {memory_mb: 64}", "memory_mb is 64; give a whole number, 128 or more"),
         ("hstmap: {timeout_s: soon}", "timeout_s is 'soon'"),
+        ("hstmap: {budget_usd: 0}", "budget_usd is 0; give US dollars above 0"),
+        ("hstmap: {budget_usd: .inf}", "budget_usd is inf"),
         ("- a list", "must have sections"),
         ("lithops: 3", "must have sections"),
         ("a: [", "is not YAML"),
