@@ -21,6 +21,7 @@ from astropy.io import fits
 
 from hstmap.errors import BrokenImageError, RejectedImageError
 from hstmap.ranged import RangedFile
+from hstmap.wfc3.cards import CARD_NBYTES, Cards, astropy_header
 from hstmap.wfc3.header import USED_CARDS, Headers, one_line
 
 if TYPE_CHECKING:
@@ -62,7 +63,6 @@ class SeekableFile(Protocol):
 
 
 _BLOCK_NBYTES = 2880
-_CARD_NBYTES = 80
 _END_CARD = re.compile(b"END {77}")
 # Two thousand times a usual header: what is longer is not one.
 _MAX_HEADER_BLOCKS = 10_000
@@ -82,8 +82,8 @@ class Hdu:
         Its number in the file, from 0.
     name : str
         EXTNAME, or ``"PRIMARY"``.
-    header : astropy.io.fits.Header
-        Its header.
+    header : Cards or astropy.io.fits.Header
+        Its header, or the cards of it that are used.
     kind : str
         ``"primary"``, ``"groups"`` or XTENSION in lower case.
     shape : tuple of int
@@ -202,12 +202,12 @@ class FitsFile:
             if len(block) < _BLOCK_NBYTES:
                 return None
             end = _END_CARD.search(raw, len(raw) - _BLOCK_NBYTES)
-            while end is not None and end.start() % _CARD_NBYTES:
+            while end is not None and end.start() % CARD_NBYTES:
                 end = _END_CARD.search(raw, end.start() + 1)
             if end is not None:
-                starts = range(0, end.start(), _CARD_NBYTES)
-                cards = [raw[i : i + _CARD_NBYTES] for i in starts if _is_used(raw[i : i + 8])]
-                return fits.Header.fromstring(b"".join(cards))
+                starts = range(0, end.start(), CARD_NBYTES)
+                cards = [raw[i : i + CARD_NBYTES] for i in starts if _is_used(raw[i : i + 8])]
+                return Cards(cards)
         return None
 
     def find_science(self) -> int:
@@ -284,7 +284,8 @@ class FitsFile:
     def _scaled_pixels(self, hdu: Hdu) -> NDArray[Any]:
         """Let astropy do the arithmetic of an array that is not plain numbers."""
         try:
-            content = hdu.header.tostring().encode("latin-1") + bytes(self._bytes(hdu))
+            header = astropy_header(hdu.header)
+            content = header.tostring().encode("latin-1") + bytes(self._bytes(hdu))
             padding = b"\0" * (-len(content) % _BLOCK_NBYTES)
             scaled = fits.ImageHDU.fromstring(content + padding)
             return cast("NDArray[Any]", scaled.data)

@@ -7,6 +7,7 @@ not what it should be, and never raise.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -55,14 +56,19 @@ USED_CARDS = re.compile(
 )
 
 
+@functools.cache
+def _is_used(keyword: str) -> bool:
+    return USED_CARDS.match(keyword) is not None
+
+
 class Headers:
     """Look-ups in the primary header, then in the science extension's.
 
     Parameters
     ----------
-    primary : astropy.io.fits.Header
+    primary : Cards or astropy.io.fits.Header
         Header of the primary HDU.
-    science : astropy.io.fits.Header
+    science : Cards or astropy.io.fits.Header
         Header of the HDU with the image; may be the primary's own.
     """
 
@@ -78,7 +84,7 @@ class Headers:
         KeyError
             If the card is not among `USED_CARDS`, and so may not have been parsed.
         """
-        if not USED_CARDS.match(keyword):
+        if not _is_used(keyword):
             raise KeyError(f"{keyword} is read and is not among USED_CARDS: add it there")
         for header in (self.primary, self.science):
             try:

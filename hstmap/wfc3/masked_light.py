@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from hstmap.wfc3.encircled_energy import PIXEL_SIZE_ARCSEC, box_sum, fine_profile
+from hstmap.wfc3.windows import Windows
 
 __all__ = ["UNCERTAINTY", "masked_shares"]
 
@@ -21,6 +22,8 @@ UNCERTAINTY: Final = 0.2
 
 _N_FINE: Final = 20
 _STEP_PIXELS: Final = 0.1
+#: The table goes so much further than a circle.
+_N_MORE_PIXELS: Final = 3
 #: A pixel whose centre is further than half a diagonal from the circle lies outside it.
 _HALF_DIAGONAL: Final = math.sqrt(0.5)
 
@@ -49,7 +52,7 @@ def _light_of_pixels(
 
 def masked_shares(
     mask: np.ndarray,
-    position: tuple[np.ndarray, np.ndarray],
+    windows: Windows,
     radius: float,
     wavelength_nm: float,
     pixel_size_arcsec: tuple[float, float] = PIXEL_SIZE_ARCSEC,
@@ -60,8 +63,8 @@ def masked_shares(
     ----------
     mask : numpy.ndarray
         bool, shape (ny, nx): True where a pixel is not used. What lies outside is not, either.
-    position : (numpy.ndarray, numpy.ndarray)
-        Centres, pixels from 0, shape (n,).
+    windows : Windows
+        Around the circles' centres, of a reach of one pixel more than the radius.
     radius : float
         Pixels.
     wavelength_nm : float
@@ -74,26 +77,20 @@ def masked_shares(
     of_light, of_area : numpy.ndarray
         float64, shape (n,), from 0 to 1.
     """
-    x, y = position
-    reach = math.ceil(radius) + 1
-    offsets = np.arange(-reach, reach + 1)
-    ny, nx = mask.shape
-    column = np.rint(x).astype(np.intp)[:, None] + offsets
-    row = np.rint(y).astype(np.intp)[:, None] + offsets
-    unused = mask[row.clip(0, ny - 1)[:, :, None], column.clip(0, nx - 1)[:, None, :]].copy()
-    unused |= ((column < 0) | (column >= nx))[:, None, :]
-    unused |= ((row < 0) | (row >= ny))[:, :, None]
-    of_light, of_area = np.zeros(len(x)), np.zeros(len(x))
-    some = np.flatnonzero(unused.any(axis=(1, 2)))
-    dx2 = (column[some] - x[some, None]) ** 2
-    dy2 = (row[some] - y[some, None]) ** 2
-    distance = np.sqrt(dx2[:, None, :] + dy2[:, :, None])
+    unused = windows.gather(mask) | windows.is_outside
+    of_light, of_area = np.zeros(len(unused)), np.zeros(len(unused))
+    near = windows.distance2 <= (radius + 1.0) ** 2
+    some = np.flatnonzero((unused & near).any(axis=(1, 2)))
+    unused, distance = unused[some], np.sqrt(windows.distance2[some])
     # The share of a pixel inside the circle, exact where its edge is straight across it.
     cover = np.clip(radius - distance + 0.5, 0.0, 1.0)
     cover[distance > radius + _HALF_DIAGONAL] = 0.0
-    at, share = _light_of_pixels(wavelength_nm, reach + 2, pixel_size_arcsec)
-    light = np.interp(distance, at, share) * cover
-    unused = unused[some]
+    inside = cover > 0
+    at, share = _light_of_pixels(
+        wavelength_nm, math.ceil(radius) + _N_MORE_PIXELS, pixel_size_arcsec
+    )
+    light = np.zeros_like(cover)
+    light[inside] = np.interp(distance[inside], at, share) * cover[inside]
     of_light[some] = (light * unused).sum(axis=(1, 2)) / light.sum(axis=(1, 2))
     of_area[some] = (cover * unused).sum(axis=(1, 2)) / cover.sum(axis=(1, 2))
     return of_light, of_area

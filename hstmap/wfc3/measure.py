@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -24,6 +25,7 @@ from hstmap.wfc3.photometry import (
 from hstmap.wfc3.pixel_area import pixel_area
 from hstmap.wfc3.schema import POINT_LIKE_MAG, POINT_LIKE_SIGMA, SOURCE_COLUMNS
 from hstmap.wfc3.wcs import to_icrs
+from hstmap.wfc3.windows import Windows, windows_around
 
 if TYPE_CHECKING:
     from hstmap.wfc3.detect import Detection
@@ -87,12 +89,14 @@ def measure(image: Image, detection: Detection, parameters: MeasureParameters) -
     theta = np.clip(objects["theta"], -np.pi / 2, np.pi / 2)
     kron = kron_fluxes(detection, parameters, theta, poisson_gain(image.info))
     area = _pixel_area(image, position, parameters)
-    dq = _or_around(image.dq, *position, aperture_radii(image.info)[-1])
+    radius = aperture_radii(image.info)[-1]
+    windows = windows_around(*position, math.ceil(radius) + 1, detection.data.shape)
+    dq = _or_around(image.dq, windows, radius)
     columns = (
         _of_image(image.info, len(objects))
         | _shapes(image, detection, position, theta)
         | _photometry("auto", kron.flux * area, kron.flux_err * area, image.info.zero_point_ab)
-        | _apertures(image.info, detection, position, area)
+        | _apertures(image.info, detection, position, area, windows)
     )
     columns |= {
         "kron_radius": kron.radius,
@@ -202,7 +206,11 @@ def _photometry(
 
 
 def _apertures(
-    info: ImageInfo, detection: Detection, position: Position, area: np.ndarray
+    info: ImageInfo,
+    detection: Detection,
+    position: Position,
+    area: np.ndarray,
+    windows: Windows,
 ) -> Sources:
     """Measure the two circles, and what follows from them for a point source."""
     x, y = position
@@ -216,7 +224,7 @@ def _apertures(
     columns: Sources = {}
     for i, (flux, flux_err) in enumerate(fluxes, start=1):
         columns |= _photometry(f"aper_{i}", flux, flux_err, zero_point)
-    columns |= _point_fluxes(info, detection, position, (large, large_err))
+    columns |= _point_fluxes(info, detection, windows, (large, large_err))
     concentration = np.full(len(x), np.nan)
     both = (small > 0) & (large > 0)
     concentration[both] = 2.5 * np.log10(large[both] / small[both])
@@ -234,7 +242,7 @@ def _apertures(
 def _point_fluxes(
     info: ImageInfo,
     detection: Detection,
-    position: Position,
+    windows: Windows,
     measured: tuple[np.ndarray, np.ndarray],
 ) -> Sources:
     """Turn the flux of the larger circle into that of a point source at its centre."""
@@ -242,7 +250,7 @@ def _point_fluxes(
     _, share = aperture_shares(info)
     hidden, hidden_area = masked_shares(
         detection.mask,
-        position,
+        windows,
         aperture_radii(info)[-1],
         round((info.photplam or _USUAL_WAVELENGTH_AA) / 10, 1),
         pixel_size_arcsec(info),
@@ -275,7 +283,7 @@ def _point_like(
     return np.where(np.isfinite(concentration), alike, unknown).astype(np.int16)
 
 
-def _or_around(dq: np.ndarray | None, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
+def _or_around(dq: np.ndarray | None, windows: Windows, radius: float) -> np.ndarray:
     """Or the data quality bits of the pixels whose centres lie within a radius.
 
     Returns
@@ -283,19 +291,10 @@ def _or_around(dq: np.ndarray | None, x: np.ndarray, y: np.ndarray, radius: floa
     numpy.ndarray
         int32, shape (n,).
     """
-    if dq is None or len(x) == 0:
-        return np.zeros(len(x), dtype=np.int32)
-    reach = int(np.ceil(radius))
-    offsets = np.arange(-reach, reach + 1)
-    ny, nx = dq.shape
-    column = np.rint(x).astype(np.intp)[:, None] + offsets
-    row = np.rint(y).astype(np.intp)[:, None] + offsets
-    # Beyond the edge is beyond any radius.
-    dx2 = np.where((column >= 0) & (column < nx), (column - x[:, None]) ** 2, np.inf)
-    dy2 = np.where((row >= 0) & (row < ny), (row - y[:, None]) ** 2, np.inf)
-    inside = dx2[:, None, :] + dy2[:, :, None] <= radius**2
-    bits = dq[row.clip(0, ny - 1)[:, :, None], column.clip(0, nx - 1)[:, None, :]]
-    combined: np.ndarray = np.bitwise_or.reduce(bits * inside, axis=(1, 2))
+    if dq is None:
+        return np.zeros(len(windows.index), dtype=np.int32)
+    inside = (windows.distance2 <= radius**2) & ~windows.is_outside
+    combined: np.ndarray = np.bitwise_or.reduce(windows.gather(dq) * inside, axis=(1, 2))
     return combined.astype(np.int32)
 
 

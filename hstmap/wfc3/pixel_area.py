@@ -23,11 +23,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.polynomial.polynomial import polyder, polygrid2d, polyval2d
+from numpy.polynomial.polynomial import polygrid2d, polyval2d
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["REFERENCE_PIXEL", "pixel_area", "pixel_area_map"]
@@ -61,7 +59,7 @@ def pixel_area(
     if sip is None:
         return np.ones(np.broadcast(x, y).shape)
     u, v = np.broadcast_arrays(x + 1 - sip.crpix[0], y + 1 - sip.crpix[1])
-    area = _jacobian(sip, lambda coefficients: polyval2d(u, v, coefficients))
+    area = _jacobian(polyval2d(u, v, _derivatives(sip)))
     return area / _reference_area(sip, ltv)
 
 
@@ -86,7 +84,7 @@ def pixel_area_map(
     if sip is None:
         return np.ones(shape, dtype=np.float32)
     u, v = np.arange(shape[1]) + 1 - sip.crpix[0], np.arange(shape[0]) + 1 - sip.crpix[1]
-    area = _jacobian(sip, lambda coefficients: polygrid2d(v, u, coefficients.T))
+    area = _jacobian(polygrid2d(v, u, _derivatives(sip).swapaxes(0, 1)))
     return (area / _reference_area(sip, ltv)).astype(np.float32)
 
 
@@ -99,13 +97,28 @@ def _sip_of(wcs: Any) -> Any:
 def _reference_area(sip: Any, ltv: tuple[float, float]) -> NDArray[np.float64]:
     # Position in the image = position on the detector + LTV.
     u, v = (REFERENCE_PIXEL[axis] + ltv[axis] - sip.crpix[axis] for axis in (0, 1))
-    return _jacobian(sip, lambda coefficients: polyval2d(u, v, coefficients))
+    return _jacobian(polyval2d(u, v, _derivatives(sip)))
 
 
-def _jacobian(
-    sip: Any, evaluate: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """Return the determinant of the distortion, given how to evaluate a polynomial in u, v."""
-    df_du, df_dv = (evaluate(polyder(sip.a, axis=axis)) for axis in (0, 1))
-    dg_du, dg_dv = (evaluate(polyder(sip.b, axis=axis)) for axis in (0, 1))
-    return (1 + df_du) * (1 + dg_dv) - df_dv * dg_du
+def _derivatives(sip: Any) -> NDArray[np.float64]:
+    """Return df/du, df/dv, dg/du, dg/dv, so that one evaluation gives all four.
+
+    Returns
+    -------
+    ndarray of float64, shape (order + 1, order + 1, 4)
+        Coefficients of u^p v^q.
+    """
+    order = max(len(sip.a), len(sip.b))
+    derivatives = np.zeros((order, order, 4))
+    for i, polynomial in enumerate((sip.a, sip.b)):
+        power, n = np.arange(1, len(polynomial)), len(polynomial)
+        derivatives[: n - 1, :n, 2 * i] = polynomial[1:] * power[:, np.newaxis]
+        derivatives[:n, : n - 1, 2 * i + 1] = polynomial[:, 1:] * power
+    return derivatives
+
+
+def _jacobian(slopes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the determinant of the distortion, given df/du, df/dv, dg/du and dg/dv."""
+    df_du, df_dv, dg_du, dg_dv = slopes
+    area: NDArray[np.float64] = (1 + df_du) * (1 + dg_dv) - df_dv * dg_du
+    return area

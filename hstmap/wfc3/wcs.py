@@ -11,6 +11,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS, Sip, WcsError
 
+from hstmap.wfc3.cards import Cards, astropy_header
 from hstmap.wfc3.header import Headers, one_line
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def build_wcs(header: Any, nx: int, ny: int, notes: list[str]) -> Any:
 
     Parameters
     ----------
-    header : astropy.io.fits.Header
+    header : Cards or astropy.io.fits.Header
         Header of the science HDU.
     nx, ny : int
         Size of the image in pixels.
@@ -77,9 +78,8 @@ def build_wcs(header: Any, nx: int, ny: int, notes: list[str]) -> Any:
         # astropy would use them; the convention (Shupe et al. 2005) has them only with -SIP.
         notes.append("SIP coefficients without -SIP in CTYPE: not used")
     pattern = _WITH_SIP if has_sip else _LINEAR
-    cards = [card for card in header.cards if pattern.match(card.keyword)]
     try:
-        wcs = _checked_wcs(fits.Header(cards), has_sip, nx, ny)
+        wcs = _checked_wcs(_cards_of(header, pattern), has_sip, nx, ny)
     except _WCS_ERRORS as error:
         notes.append(f"the WCS cannot be used ({one_line(error)}): sky coordinates are null")
         return None
@@ -155,7 +155,7 @@ def _checked_wcs(header: Any, has_sip: bool, nx: int, ny: int) -> Any:
         # astropy makes as many coefficients as a damaged order says.
         if (headers.number(keyword) or 0) > _MAX_SIP_ORDER:
             raise ValueError(f"{keyword} is above {_MAX_SIP_ORDER}")
-    wcs = _usual_wcs(header, has_sip) if _is_usual(header) else WCS(header)
+    wcs = _usual_wcs(header, has_sip) if _is_usual(header) else WCS(astropy_header(header))
     if wcs.naxis != 2 or wcs.wcs.lng < 0 or wcs.wcs.lat < 0:
         raise ValueError("it has no celestial axes")
     x, y = np.array([[0, nx, 0, nx], [0, 0, ny, ny]]) - 0.5
@@ -167,9 +167,21 @@ def _checked_wcs(header: Any, has_sip: bool, nx: int, ny: int) -> Any:
     return wcs
 
 
+def _cards_of(header: Any, pattern: re.Pattern[str]) -> Any:
+    """Pick the cards whose keywords match."""
+    if isinstance(header, Cards):
+        return header.select([keyword for keyword in header if _matches(pattern, keyword)])
+    return fits.Header([card for card in header.cards if pattern.match(card.keyword)])
+
+
+@cache
+def _matches(pattern: re.Pattern[str], keyword: str) -> bool:
+    return pattern.match(keyword) is not None
+
+
 def _is_usual(header: Any) -> bool:
     """Tell whether a WCS has no cards but those of the archive's own images."""
-    plain = all(_USUAL.match(keyword) for keyword in header)
+    plain = all(_matches(_USUAL, keyword) for keyword in header)
     axes = [header["CTYPE1"][:8], header["CTYPE2"][:8]]
     units = {header.get("CUNIT1", "deg"), header.get("CUNIT2", "deg")}
     return plain and axes == ["RA---TAN", "DEC--TAN"] and units == {"deg"}

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hstmap.wfc3.encircled_energy import aperture_fraction
 from hstmap.wfc3.masked_light import masked_shares
 from hstmap.wfc3.simulate_psf import point_spread
+from hstmap.wfc3.windows import windows_around
 
 WAVELENGTH_NM = 1537.0
 RADIUS = 3.5
@@ -18,7 +19,8 @@ def shares(masked, position=HERE):
     mask = np.zeros((40, 40), dtype=bool)
     for row, column in masked:
         mask[row, column] = True
-    light, area = masked_shares(mask, position, RADIUS, WAVELENGTH_NM)
+    windows = windows_around(*position, 5, mask.shape)
+    light, area = masked_shares(mask, windows, RADIUS, WAVELENGTH_NM)
     return light[0], area[0]
 
 
@@ -38,6 +40,19 @@ def test_the_core_hides_more_light_than_area_and_the_rim_less():
 def test_all_masked_hides_all():
     light, area = shares([(row, column) for row in range(40) for column in range(40)])
     assert (light, area) == (pytest.approx(1.0), pytest.approx(1.0))
+
+
+@given(dx=st.floats(-0.5, 0.5), dy=st.floats(-0.5, 0.5))
+def test_what_lies_beyond_the_circle_hides_nothing(dx, dy):
+    """A pixel whose centre is more than half a diagonal away from the circle is not cut by it."""
+    place = np.array([20 + dx]), np.array([20 + dy])
+    beyond = [
+        (row, column)
+        for row in range(40)
+        for column in range(40)
+        if np.hypot(row - 20 - dy, column - 20 - dx) > RADIUS + 0.71
+    ]
+    assert shares(beyond, place) == (0.0, 0.0)
 
 
 def test_beyond_the_edge_is_masked_too():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from hstmap.errors import BrokenImageError
+from hstmap.errors import BrokenImageError, RejectedImageError
 from hstmap.wfc3.image import ReadParameters, read_image
 
 
@@ -105,3 +105,44 @@ def test_electrons_become_electrons_per_second(make_flt):
 def test_ways_to_write_the_unit(make_flt, bunit):
     expected = read_bytes(make_flt())
     np.testing.assert_array_equal(read_bytes(make_flt(cards={"BUNIT": bunit})).data, expected.data)
+
+
+@pytest.mark.parametrize("row", [0, 63, 64, 199])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_bad_value_is_found_in_whichever_block_of_rows_it_is(make_flt, row, value):
+    sci, err = np.ones((200, 40)), np.full((200, 40), 0.1)
+    sci[row, 5], err[row, 6] = value, value
+    image = read_bytes(make_flt(sci=sci, err=err, dq=np.zeros((200, 40))))
+    np.testing.assert_array_equal(np.argwhere(image.mask), [[row, 5], [row, 6]])
+    assert image.data[row, 5] == image.err[row, 6] == 0
+
+
+@pytest.mark.parametrize("shape", [(63, 40), (64, 40), (65, 40), (129, 33)])
+def test_planes_that_end_within_a_block_of_rows_are_whole(make_flt, shape):
+    rng = np.random.default_rng(3)
+    sci, dq = rng.normal(size=shape).astype(np.float32), rng.choice([0, 4, 64, 16], size=shape)
+    err = rng.uniform(0.5, 1, size=shape).astype(np.float32)
+    image = read_bytes(make_flt(sci=sci, err=err, dq=dq))
+    np.testing.assert_array_equal(image.data, sci)
+    np.testing.assert_array_equal(image.err, err)
+    np.testing.assert_array_equal(image.dq, dq)
+    np.testing.assert_array_equal(image.mask, (dq & (4 + 16)) != 0)
+    assert image.dq.dtype.isnative
+    assert image.data.flags.c_contiguous
+
+
+def test_zeros_and_one_nan_are_all_zero(make_flt):
+    sci = np.zeros((64, 64))
+    with pytest.raises(RejectedImageError) as caught:
+        read_bytes(make_flt(sci=sci))
+    assert caught.value.reason == "all_zero"
+    sci[3, 4] = np.nan
+    with pytest.raises(RejectedImageError) as caught:
+        read_bytes(make_flt(sci=sci))
+    assert caught.value.reason == "all_zero"
+
+
+def test_values_that_cancel_are_not_all_zero(make_flt):
+    sci = np.ones((64, 64))
+    sci[::2] = -1
+    assert read_bytes(make_flt(sci=sci)).info.n_masked == 0
