@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hstmap.archive.manifest import Manifest
     from hstmap.bag.engine import Attempt
     from hstmap.cli import Console
+    from hstmap.commands.spending import Spending
     from hstmap.config import Settings
     from hstmap.pipeline import MapResult, RunOptions, RunPlan
     from hstmap.requests_made import RequestLog
@@ -51,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     running.add_argument("--timeout", type=float, metavar="SECONDS", help="longest attempt")
     running.add_argument("--retries", type=int, metavar="N", help="further attempts of a task")
     running.add_argument(
+        "--budget", type=float, metavar="USD",
+        help="what the run may cost, all its maps together: nothing is sent that could pass it",
+    )  # fmt: skip
+    running.add_argument(
         "--catalogs", choices=("image", "batch", "none"), default="image",
         help="FITS catalogues: a file an image; a file a task with a table an image, which S3 "
         "charges far less for; or none (default: %(default)s)",
@@ -85,6 +90,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _run(arguments: argparse.Namespace, console: Console, requests: RequestLog) -> int:
     """Plan, map and reduce, with all requests heard."""
+    from hstmap.commands.money import estimate_line
     from hstmap.commands.run_options import check_workers_reach, run_parameters
     from hstmap.config import load_settings
     from hstmap.pipeline import plan_run
@@ -96,6 +102,7 @@ def _run(arguments: argparse.Namespace, console: Console, requests: RequestLog) 
         retries=arguments.retries,
         timeout_s=arguments.timeout,
         memory_mb=arguments.memory,
+        budget_usd=arguments.budget,
     )
     parameters = run_parameters(arguments)
     options = _options(arguments, settings)
@@ -108,12 +115,18 @@ def _run(arguments: argparse.Namespace, console: Console, requests: RequestLog) 
     plan = plan_run(manifest, arguments.out, parameters, options)
     for line in _plan_lines(plan, options):
         console.say(line)
+    spending = _spending(plan, settings, options, console) if plan.n_todo else None
     if arguments.dry_run:
-        if plan.n_todo:
-            console.say(_estimate_line(plan, settings, options))
+        if spending is not None:
+            console.say(estimate_line(spending.estimate))
         return 0
     started = time.perf_counter()
-    result = map_batches(plan, manifest, (settings, options), arguments, console, requests)
+    how = (settings, options, spending)
+    result = map_batches(plan, manifest, how, arguments, console, requests)
+    if spending is not None and result.n_left:
+        for line in spending.stop_lines(result, arguments.words):
+            console.warn(line)
+        return 1
     return _report(plan, result, time.perf_counter() - started, arguments, console)
 
 
@@ -191,56 +204,68 @@ def _cheaper_catalogs(plan: RunPlan) -> list[str]:
     ]
 
 
-def _estimate_line(plan: RunPlan, settings: Settings, options: RunOptions) -> str:
-    """Say what the same run on Lambda would take and cost."""
+def _spending(plan: RunPlan, settings: Settings, options: RunOptions, console: Console) -> Spending:
+    """Open the run's account, and hold what is expected of it against its budget."""
     from hstmap.aws.price_table import load_prices
-    from hstmap.commands.money import estimate_line
-    from hstmap.costs import LambdaShape
+    from hstmap.commands.spending import function_shape, open_spending
     from hstmap.estimate import estimate_run
     from hstmap.run_assumptions import RunShape
     from hstmap.run_profile import load_profile
 
-    function = LambdaShape()
+    function = function_shape(settings)
     shape = RunShape(
         n_images=plan.n_todo,
         n_workers=settings.n_workers or RunShape.n_workers,
         batch_size=max(len(batch.images) for batch in plan.batches),
-        memory_mb=settings.memory_mb or function.memory_mb,
+        memory_mb=function.memory_mb,
         catalogs=options.catalogs,
     )
-    return estimate_line(estimate_run(shape, load_profile(), load_prices(), function.architecture))
+    estimate = estimate_run(shape, load_profile(), load_prices(), function.architecture)
+    spending = open_spending(plan, settings, options, estimate)
+    if settings.budget_usd is not None:
+        console.say(spending.plan_line())
+        spending.check()
+    return spending
 
 
 def map_batches(
     plan: RunPlan,
     manifest: Manifest,
-    how: tuple[Settings, RunOptions],
+    how: tuple[Settings, RunOptions, Spending | None],
     arguments: argparse.Namespace,
     console: Console,
     requests: RequestLog,
 ) -> MapResult:
-    """Run the batches under a progress bar."""
+    """Run the batches under a progress bar, as far as their budget goes."""
     from hstmap.bag.engine import make_engine
     from hstmap.bag.ledger import Ledger
     from hstmap.bag.progress import Progress
+    from hstmap.budget import ACCOUNT_EVENT, account_record
     from hstmap.commands.engines import engine_options, where_it_runs
     from hstmap.pipeline import run_map
     from hstmap.storage import open_store
     from hstmap.wfc3.schema import FAILED_OUTCOMES
 
-    settings, options = how
+    settings, options, spending = how
+    settings = settings if spending is None else spending.settings
+    account = None if spending is None else spending.account
     store = open_store(plan.out, options.out_options)
     n_images = plan.n_todo + len(plan.unused)
     with (
         Ledger(store, detail=_ledger_detail, about=where_it_runs(settings)) as ledger,
         requests.written_to(ledger),
         Progress(n_images, unit="image", stream=console.stderr, quiet=arguments.quiet) as progress,
-        make_engine(settings.engine, engine_options(settings), [ledger, requests]) as engine,
+        make_engine(
+            settings.engine, engine_options(settings), [ledger, requests], account
+        ) as engine,
     ):
         requests.watch(engine)
+        if account is not None:
+            ledger.note(ACCOUNT_EVENT, account_record(account))
 
         def on_batch(outcomes: dict[str, int]) -> None:
             failed = sum(n for name, n in outcomes.items() if name in FAILED_OUTCOMES)
+            progress.note(spending.so_far if spending else "")
             progress.advance(sum(outcomes.values()), n_failed=failed)
 
         return run_map(plan, manifest, engine, options, on_batch)

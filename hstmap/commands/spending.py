@@ -1,0 +1,287 @@
+"""What a map may cost, and what it has cost so far: its account, and the lines that tell of it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from hstmap.budget import Account
+    from hstmap.charges import CallTerms
+    from hstmap.config import Settings
+    from hstmap.costs import LambdaShape
+    from hstmap.estimate import Estimate
+    from hstmap.pipeline import RunOptions, RunPlan
+    from hstmap.run_calls import LambdaPlace
+    from hstmap.tally import MapResult
+
+__all__ = ["Spending", "command_with_budget", "function_shape", "open_spending", "usd_text"]
+
+#: An attempt of a run with a budget may take so many times what is expected: images differ, the
+#: expectation may be off by two, and some workers are slow.
+_PATIENCE: Final = 5.0
+#: And never less: a worker that begins has connections to make.
+_LEAST_ATTEMPT_S: Final = 20.0
+_MOST_CALL_S: Final = 900.0
+_LOOKS_S: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Spending:
+    """The money of a map.
+
+    Attributes
+    ----------
+    account : Account
+        A gate for its engine.
+    settings : Settings
+        Those of the run, with the time limit that its budget wants.
+    estimate : Estimate
+        Of what is still to be done.
+    simulated : bool
+        Whether nothing is paid: it runs on this machine, as if it were on Lambda.
+    """
+
+    account: Account
+    settings: Settings
+    estimate: Estimate
+    simulated: bool
+
+    @property
+    def expected_usd(self) -> float:
+        """What is still to be spent: without the storage of results, which no run spends."""
+        estimate = self.estimate
+        return estimate.list_usd.expected - estimate.lines["storage_month"].expected
+
+    @property
+    def so_far(self) -> str:
+        """The cost so far, for the progress line."""
+        return f"{usd_text(self.account.spent_usd)}{' simulated' if self.simulated else ''}"
+
+    def plan_line(self) -> str:
+        """Say how the budget compares to what is expected."""
+        account = self.account
+        earlier = account.spent_usd
+        spent = f"{usd_text(earlier)} is spent, " if earlier else ""
+        limit = self.settings.timeout_s
+        ended = "" if limit is None else f"an attempt is ended after {limit:g} s and "
+        return (
+            f"budget    {usd_text(account.budget_usd or 0.0)}{self._kind()}: {spent}"
+            f"{usd_text(self.expected_usd)} is expected to come; {ended}"
+            f"costs {usd_text(account.terms.most_usd)} at most"
+        )
+
+    def check(self) -> None:
+        """Refuse a run that its budget is not expected to hold.
+
+        Raises
+        ------
+        UsageError
+            With what would do.
+        """
+        from hstmap.errors import UsageError
+
+        account = self.account
+        if account.budget_usd is None:
+            return
+        budget = usd_text(account.budget_usd)
+        usd, extra = self.estimate.list_usd, self.estimate.lines["storage_month"].expected
+        whole = account.spent_usd + self.expected_usd
+        if whole > account.budget_usd:
+            raise UsageError(
+                f"the run is expected to cost {usd_text(whole)}{self._kind()} "
+                f"(from {usd_text(account.spent_usd + usd.low - extra)} to "
+                f"{usd_text(account.spent_usd + usd.high - extra)}; "
+                f"{usd_text(account.spent_usd)} of it is spent), above the budget of {budget}: "
+                f"give --budget {self.enough(1.0):g}, --limit, another --memory or --batch-size, "
+                "or --catalogs batch"
+            )
+        if not account.may_send():
+            raise UsageError(
+                f"a budget of {budget} lets no call be sent{self._kind()}: one could cost "
+                f"{usd_text(account.terms.most_usd)}, if it ran for {account.terms.most_s:g} s. "
+                f"Give --budget {self.enough(1.0):g}, or a shorter --timeout"
+            )
+
+    def enough(self, share_left: float) -> float:
+        """Say which budget would do to go on.
+
+        Parameters
+        ----------
+        share_left : float
+            Of what is estimated, how much is left.
+
+        Returns
+        -------
+        float
+            US dollars, to two digits: what is spent, what is left with a third on top, and a call
+            at its most.
+        """
+        account = self.account
+        more = account.spent_usd + 4 / 3 * share_left * self.expected_usd
+        return _rounded_up(more + account.needed_usd() - account.spent_usd)
+
+    def stop_lines(self, result: MapResult, words: Sequence[str]) -> list[str]:
+        """Say that the budget stopped the run, what is done, and how to go on.
+
+        Parameters
+        ----------
+        result : MapResult
+        words : sequence of str
+            The command.
+
+        Returns
+        -------
+        list of str
+        """
+        account = self.account
+        n_todo = self.estimate.shape.n_images
+        left = f"{result.n_left:,} of {n_todo:,} images"
+        return [
+            f"budget    {usd_text(account.spent_usd)} of {usd_text(account.budget_usd or 0.0)} "
+            f"is spent at most{self._kind()}; one more call could cost "
+            f"{usd_text(account.terms.most_usd)}, so none is sent",
+            f"left      {left}; what is done is kept, and this goes on with it:",
+            f"          {command_with_budget(words, self.enough(result.n_left / n_todo))}",
+        ]
+
+    def _kind(self) -> str:
+        return " (simulated)" if self.simulated else ""
+
+
+def open_spending(
+    plan: RunPlan, settings: Settings, options: RunOptions, estimate: Estimate
+) -> Spending:
+    """Open the account of a map, with what earlier maps of the run have spent.
+
+    Parameters
+    ----------
+    plan : RunPlan
+        With something to do.
+    settings : Settings
+    options : RunOptions
+    estimate : Estimate
+        Of what the plan does.
+
+    Returns
+    -------
+    Spending
+    """
+    from hstmap.bag.ledger import read_ledger
+    from hstmap.budget import Account, spent_before
+    from hstmap.run_profile import load_profile
+    from hstmap.storage import open_store
+
+    place = _place(settings)
+    function_s = _MOST_CALL_S if place is None else float(place.timeout_s)
+    if settings.budget_usd is not None and "timeout_s" not in settings.given:
+        settings = settings.with_options(timeout_s=_attempt_s(estimate, function_s))
+    terms = _terms(plan, settings, function_s)
+    # A ledger stays when a run is done afresh: what it tells of was paid for.
+    earlier_usd = spent_before(read_ledger(open_store(plan.out, options.out_options)), terms)
+    largest = max(len(batch.images) for batch in plan.batches)
+    n_parts = math.ceil(plan.n_images / largest) + len(plan.batches)
+    to_come_usd = terms.reduce_usd(n_parts, plan.n_images * load_profile().part_nbytes_image)
+    account = Account(terms, settings.budget_usd, earlier_usd, to_come_usd)
+    return Spending(account, settings, estimate, simulated=place is None)
+
+
+def function_shape(settings: Settings) -> LambdaShape:
+    """Say which function the calls are made to, or taken to be made to.
+
+    Parameters
+    ----------
+    settings : Settings
+
+    Returns
+    -------
+    LambdaShape
+    """
+    from hstmap.costs import LambdaShape
+
+    place = _place(settings)
+    if place is not None:
+        return LambdaShape(place.memory_mb, place.architecture)
+    default = LambdaShape()
+    return LambdaShape(settings.memory_mb or default.memory_mb, default.architecture)
+
+
+def _place(settings: Settings) -> LambdaPlace | None:
+    """Find the function on Lambda; None if calls are made elsewhere."""
+    from hstmap.commands.engines import where_it_runs
+    from hstmap.run_calls import PLACE_FACT, LambdaPlace
+
+    facts = where_it_runs(settings)
+    return LambdaPlace(**facts[PLACE_FACT]) if PLACE_FACT in facts else None
+
+
+def _terms(plan: RunPlan, settings: Settings, function_s: float) -> CallTerms:
+    from hstmap.aws.price_table import load_prices
+    from hstmap.charges import CallTerms, CallWork
+
+    looks_s = settings.lithops.get("lithops", {}).get("monitoring_interval") or _LOOKS_S
+    work = CallWork(
+        n_images=max(len(batch.images) for batch in plan.batches),
+        n_files=max(batch.n_files for batch in plan.batches),
+        attempt_s=settings.timeout_s or function_s,
+        function_s=function_s,
+        looks_s=float(looks_s),
+    )
+    return CallTerms.of(function_shape(settings), load_prices(), work)
+
+
+def _attempt_s(estimate: Estimate, function_s: float) -> float:
+    """Choose the time limit of attempts, as that decides what one can cost; s."""
+    from hstmap.run_assumptions import EXPECTED
+    from hstmap.run_profile import load_profile
+    from hstmap.run_rough import rough_run
+
+    call_s = rough_run(estimate.shape, load_profile(), EXPECTED).call_s
+    return float(math.ceil(min(function_s, max(_LEAST_ATTEMPT_S, _PATIENCE * call_s))))
+
+
+def usd_text(usd: float) -> str:
+    """Write a sum: to the hundredth of a cent, small ones to the ten-thousandth.
+
+    Parameters
+    ----------
+    usd : float
+
+    Returns
+    -------
+    str
+    """
+    return f"${usd:.4f}" if usd >= 0.01 else f"${usd:.6f}"
+
+
+def _rounded_up(usd: float) -> float:
+    """Round up to two digits."""
+    unit = 10.0 ** (math.floor(math.log10(usd)) - 1)
+    return round(math.ceil(usd / unit) * unit, 12)
+
+
+def command_with_budget(words: Sequence[str], usd: float) -> str:
+    """Write a command again, with another budget.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Of the command, without the program.
+    usd : float
+
+    Returns
+    -------
+    str
+    """
+    kept: list[str] = []
+    follows = False
+    for word in words:
+        if not follows and not word.startswith("--budget="):
+            kept.append(word)
+        follows = not follows and word == "--budget"
+        if follows:
+            kept.pop()
+    return shlex.join(["python", "-m", "hstmap", *kept, "--budget", f"{usd:g}"])
