@@ -9,6 +9,7 @@
      |    +-- MissingObjectError    there is no such object
      |    +-- ForbiddenObjectError  the object may not be read or written
      +-- ArchiveError               the archive's search gave no usable answer
+     +-- PriceListError             the published prices cannot be had or read
      +-- ImageError                 one image cannot be used
      |    +-- RejectedImageError    not an image that this is for
      |    +-- BrokenImageError      an image that is damaged
@@ -33,6 +34,7 @@ __all__ = [
     "HstmapError",
     "ImageError",
     "MissingObjectError",
+    "PriceListError",
     "RejectedImageError",
     "RunMismatchError",
     "StaleRuntimeError",
@@ -87,6 +89,10 @@ class ForbiddenObjectError(StorageError):
 
 class ArchiveError(HstmapError):
     """The archive's search gave no usable answer, or answers that contradict each other."""
+
+
+class PriceListError(HstmapError):
+    """Published prices cannot be had, or are not as they used to be written."""
 
 
 class ImageError(HstmapError):
