@@ -78,6 +78,7 @@ class Ledger:
         self._n_segments = 0
         self._lines: list[bytes] = []
         self._last_segment = clock()
+        self._has_named_a_call = False
         self._file: IO[bytes] | None = open_append(store, self._segment_key())
         self._write(
             {
@@ -94,6 +95,10 @@ class Ledger:
     def __call__(self, event: Event) -> None:
         """Write an event down."""
         self._write(_as_dict(event, self._detail))
+        if isinstance(event, AttemptStarted) and event.call_name and not self._has_named_a_call:
+            # By one call's name the bill finds all calls of this client, even if it is killed now.
+            self._has_named_a_call = True
+            self._put_segment()
 
     def note(self, event: str, facts: Mapping[str, Any]) -> None:
         """Write down what is no engine's event.

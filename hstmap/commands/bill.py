@@ -117,6 +117,11 @@ def _read_reports(
     except MissingObjectError as error:
         console.warn(f"warning: {error}: its REPORT lines cannot be read, so this is simulated")
         return None
+    if not reports.rows:
+        console.warn(
+            f"warning: none of {len(calls.calls):,} calls has a REPORT line, so this is simulated"
+        )
+        return None
     return reports
 
 

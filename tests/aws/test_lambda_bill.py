@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 import uuid
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hstmap.aws import function
+from hstmap.aws.bill import price
+from hstmap.aws.cloudwatch import FunctionLog
 from hstmap.aws.local import Fault
 from hstmap.aws.price_table import load_prices
+from hstmap.aws.usage import Usage
+from hstmap.bag.ledger import read_attempts
+from hstmap.bag.policy import StragglerPolicy
 from hstmap.cli import main
+from hstmap.commands import engines
 from hstmap.costs import bill_from_record
 from hstmap.report_rows import calls_of_rows, read_rows
 from hstmap.storage import open_store
+from hstmap.wfc3.simulate import make_sample
 from support.archive import small_flt
+from support.gate import LOSE, Gate
 
 N_IMAGES = 6
 
@@ -59,16 +72,35 @@ class Billed:
 
 
 @pytest.fixture
-def billed(deployment: Any, source: str, tmp_path: Path, capsys: Any) -> Any:
+def billed(
+    deployment: Any,
+    source: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Any:
     """Maps the frames on Lambda, a call each, and bills that."""
+    usual = engines.engine_options
 
-    def run(*words: str, wait_s: float = 20.0, out: str = "", status: int = 0) -> Billed:
+    def run(
+        *words: str,
+        wait_s: float = 20.0,
+        out: str = "",
+        n_before: int | None = None,
+        source: str = source,
+        **engine_options: Any,
+    ) -> Billed:
+        # A minute is long for who knows that an event was dropped.
+        changes = {"start_timeout_s": 5.0} | engine_options
+        monkeypatch.setattr(
+            engines, "engine_options", lambda settings: replace(usual(settings), **changes)
+        )
         deployment.aws.wait_until_idle()
-        n_before = len(deployment.runs())
+        n_before = len(deployment.runs()) if n_before is None else n_before
         out = out or f"s3://{deployment.settings.bucket}/billed-{uuid.uuid4().hex}"
         config = str(deployment.write_config(tmp_path))
         options = ["--batch-size", "1", "--no-catalogs", "--no-reduce", "--quiet"]
-        assert main(["map", source, "--out", out, "--config", config, *options, *words]) == status
+        assert main(["map", source, "--out", out, "--config", config, *options, *words]) == 0
         capsys.readouterr()
         assert main(["bill", out, "--wait", str(wait_s)]) == 0
         return Billed(deployment, out, n_before, capsys.readouterr().out)
@@ -86,3 +118,166 @@ def test_the_bill_is_what_the_report_lines_say(billed, deployment):
     assert {row.architecture for row in run.rows} == {deployment.settings.architecture}
     assert run.record["missing"] == {}
     assert run.record["shape"]["memory_mb"] == deployment.settings.memory_mb
+    assert main(["bill", run.store.url, "--memory", "512"]) == 2  # the lines know better
+
+
+#: Of each kind, what it leaves among the purposes of the lines beside the six that did the work.
+FAULTS = {
+    "duplicate": (Fault("duplicate", n_times=2), {"twin"}),
+    "kill-before-init": (Fault("kill-before-init", n_times=1), {"retry"}),
+    "kill-midway": (Fault("kill-midway", n_times=1, at_log="lithops.jobs"), {"retry"}),
+    "kill-at-response": (Fault("kill-at-response", n_times=1), set()),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_every_fault_is_in_the_bill_to_the_millisecond(billed, deployment, kind):
+    fault, others = FAULTS[kind]
+    if kind == "kill-before-init":  # which takes a start
+        client = deployment.session.client("lambda")
+        client.update_function_configuration(FunctionName="hstmap", Description=uuid.uuid4().hex)
+    deployment.aws.faults.add(replace(fault, function="hstmap"))
+    run = billed("--timeout", "8")
+    assert any(item.fault.kind == kind for item in deployment.aws.faults.fired)
+    run.check()
+    purposes = Counter(row.purpose for row in run.rows)
+    assert purposes["work"] == N_IMAGES
+    assert set(purposes) == {"work"} | others
+    assert run.record["missing"] == {}
+    spent = run.record["bills"]["report"]["compute_usd"]
+    assert {name for name, usd in spent.items() if usd} == set(purposes)
+
+
+def test_dropped_events_are_named_and_throttled_ones_cost_nothing(billed, deployment):
+    deployment.aws.faults.add(
+        Fault("drop", function="hstmap", n_times=2), Fault("throttle", function="hstmap", n_times=3)
+    )
+    run = billed("--timeout", "8", wait_s=1.5)
+    run.check()
+    assert len(run.rows) == N_IMAGES
+    assert run.record["missing"] == {"lost": 2}
+    assert "2 calls have no REPORT line (2 lost)" in run.shown
+
+
+def test_a_call_that_was_sent_twice_for_a_lost_answer_is_billed_twice(
+    billed, deployment, monkeypatch
+):
+    variable = "AWS_ENDPOINT_URL_LAMBDA"
+    endpoint = deployment.aws.environment[variable]
+    with Gate(endpoint, [LOSE, LOSE], lambda path, _: path.endswith("/invocations")) as gate:
+        monkeypatch.setenv(variable, gate.url)
+        run = billed("--timeout", "8")
+        assert gate.fates == []
+    run.check()
+    assert Counter(row.purpose for row in run.rows) == {"work": N_IMAGES, "twin": 2}
+    assert len({row.task_key for row in run.rows}) == N_IMAGES
+    known = {attempt.request_id for attempt in read_attempts(run.store)}
+    assert len({row.request_id for row in run.rows} - known) == 2
+
+
+def test_twins_are_waited_for_and_paid_apart(billed, deployment, source):
+    """An attempt that its twin has overtaken runs on, while the client has gone ahead."""
+    (large,) = make_sample(1)
+    url = f"s3://{deployment.settings.bucket}/and-a-large-one"
+    store = open_store(url)
+    for info in open_store(source).list():
+        store.put(info.key, small_flt(int(info.key[4:6])))
+    store.put(f"isim99a1q{large.filename[9:]}", large.content)
+    eager = StragglerPolicy(0.3, slowdown=0.01, min_elapsed_s=0.01, max_fraction=1.0)
+    run = billed(stragglers=eager, source=url)
+    run.check()
+    purposes = Counter(row.purpose for row in run.rows)
+    assert purposes["work"] == N_IMAGES + 1
+    assert purposes["twin"] >= 1
+    assert run.record["bills"]["report"]["compute_usd"]["twin"] > 0
+
+
+def test_text_logs_are_read_page_by_page_through_throttling(billed, deployment, monkeypatch):
+    as_json = function._configuration
+    text = {"LogFormat": "Text", "LogGroup": deployment.settings.log_group}
+    monkeypatch.setattr(
+        function, "_configuration", lambda settings: as_json(settings) | {"LoggingConfig": text}
+    )
+    monkeypatch.setattr(FunctionLog.__init__, "__defaults__", (7,))
+    variable = "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"
+    fates = ["pass", *[(400, "ThrottlingException")] * 2, "pass", (503, "ServiceUnavailable")]
+    with Gate(deployment.aws.environment[variable], fates) as gate:
+        monkeypatch.setenv(variable, gate.url)
+        deployment.aws.faults.add(Fault("duplicate", function="hstmap"))
+        run = billed()
+        assert gate.fates == []
+        assert gate.n_requests > 8
+    run.check()
+    assert len(run.rows) == N_IMAGES + 1
+    client, group = deployment.aws.client("logs"), deployment.settings.log_group
+    streams = {row.log_stream for row in run.rows}
+    events = [
+        event
+        for page in client.get_paginator("filter_log_events").paginate(logGroupName=group)
+        for event in page["events"]
+        if event["logStreamName"] in streams
+    ]
+    assert any(event["message"].startswith("REPORT RequestId") for event in events)
+    assert run.record["usages"]["report"]["log_nbytes"] == sum(
+        len(event["message"].encode()) + 26 for event in events
+    )
+
+
+def test_what_was_saved_makes_the_bill_again_without_the_log(billed, deployment, capsys):
+    deployment.aws.faults.add(Fault("kill-midway", function="hstmap", at_log="lithops.jobs"))
+    run = billed("--timeout", "8")
+    record = run.record
+    # From reports.parquet: each line of the bill that is Lambda's, at any prices.
+    usage = Usage(calls=tuple(calls_of_rows(run.rows)))
+    for prices in (load_prices(), load_prices("us-east-1-2018")):
+        bill = bill_from_record(run.store.get("bill.json")).under(prices).report
+        again = price(usage, prices, record["shape"]["architecture"])
+        for name in ("compute", "init", "requests"):
+            assert again.line(name) == bill.line(name)
+        assert again.compute_usd == bill.compute_usd
+    # From the run, when Lambda's log was removed with the function.
+    client, group = deployment.aws.client("logs"), deployment.settings.log_group
+    client.delete_log_group(logGroupName=group)
+    try:
+        assert main(["bill", run.store.url]) == 0
+        assert "is not there any more" in capsys.readouterr().out
+        later = json.loads(run.store.get("bill.json"))
+        assert later["bills"]["report"]["billed_ms"] == run.billed_ms
+        run.store.delete("reports.parquet")
+        assert main(["bill", run.store.url]) == 0
+        shown = capsys.readouterr()
+        assert "simulated from the ledger" in shown.out
+        assert "cannot be read" in shown.err
+    finally:
+        client.create_log_group(logGroupName=group)
+        client.put_retention_policy(logGroupName=group, retentionInDays=30)
+    # The log is there again, and empty.
+    assert main(["bill", run.store.url, "--wait", "0", "--memory", "512"]) == 0
+    shown = capsys.readouterr()
+    assert "none of 7 calls has a REPORT line" in shown.err
+    assert "simulated from the ledger: no REPORT lines were read; 512 MB" in shown.out
+
+
+def test_a_client_that_was_killed_is_billed_when_its_run_has_gone_on(
+    billed, deployment, source, tmp_path
+):
+    deployment.aws.wait_until_idle()
+    n_before = len(deployment.runs())
+    out = f"s3://{deployment.settings.bucket}/killed-{uuid.uuid4().hex}"
+    config = str(deployment.write_config(tmp_path))
+    words = ["map", source, "--out", out, "--config", config, "--batch-size", "1"]
+    words += ["--no-catalogs", "--no-reduce", "--quiet", "--workers", "2"]
+    client = subprocess.Popen([sys.executable, "-m", "hstmap", *words])
+    deadline = time.monotonic() + 60
+    while not list(open_store(out).list("ledger/")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    client.kill()
+    client.wait()
+    deployment.aws.wait_until_idle()
+    n_of_the_killed = len(deployment.runs()) - n_before
+    assert 0 < n_of_the_killed < N_IMAGES
+    run = billed(out=out, n_before=n_before)
+    run.check()
+    assert len(run.rows) > n_of_the_killed
+    unknown = [row for row in run.rows if not row.task_key or row.purpose == "waste"]
+    assert len(unknown) <= n_of_the_killed

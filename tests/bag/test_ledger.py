@@ -158,6 +158,17 @@ def test_a_remote_ledger_is_put_every_few_seconds() -> None:
     assert [a.task_key for a in read_attempts(store)] == [f"task {n}" for n in range(25)]
 
 
+def test_the_first_name_of_a_call_is_put_at_once() -> None:
+    store = open_store(f"memory://{uuid.uuid4()}")
+    ledger = Ledger(store, segment_s=1e9)
+    ledger(AttemptStarted("stage", "a", 1, None, 1e9))
+    assert list(read_ledger(store)) == []
+    for number in range(3):
+        ledger(AttemptStarted("stage", "a", 2, None, 1e9, "r", f"e-j/{number}"))
+    assert [entry.get("call_name") for entry in read_ledger(store)] == [None, "", "e-j/0"]
+    assert store.counts.n_put == 1
+
+
 def test_a_remote_ledger_keeps_no_more_than_a_thousand_lines_back() -> None:
     store = open_store(f"memory://{uuid.uuid4()}")
     ledger = Ledger(store, segment_s=1e9)
