@@ -7,9 +7,10 @@ with what its engine asked for. Commands on one run add up.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -19,7 +20,7 @@ from hstmap.bag.engine import Attempt, Engine
 from hstmap.bag.events import AttemptEnded, Event
 from hstmap.bag.ledger import Ledger, attempt_of, read_ledger
 from hstmap.errors import StorageError, UsageError
-from hstmap.storage import RequestCounts, Store
+from hstmap.storage import RequestCounts, Store, open_store, split_url
 from hstmap.storage_counts import CallRequests, heard_by
 
 __all__ = ["ORIGINS", "Origin", "RequestLog", "RequestsOfRun", "recorded", "requests_of_run"]
@@ -41,6 +42,9 @@ _EVENT: Final = "requests_made"
 _OPENED: Final = "ledger_opened"
 _ENDED: Final = "attempt_ended"
 _N_NAMED: Final = 3
+# What the calls of hstmap's own backends leave; see `hstmap.bag.lithops_post`.
+_BEGAN: Final = ".init"
+_ANSWERED: Final = ".status.json"
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,9 @@ class RequestsOfRun:
     by_origin : dict of str to RequestCounts
         For each of `ORIGINS`.
     silent : tuple of str
-        Attempts that began and died without a word, by the backend's id where it has one: what
-        they asked for is not among the counts (but for the request that said that they began).
+        Invocations that began and left no word, by names that begin with the backend's id (or
+        attempts, where it has none): what they asked for is not among the counts, but for the one
+        write that said that they began.
     n_silent_clients : int
         Commands that were killed before they could tell, or still run: what their process asked
         for is not among the counts.
@@ -75,7 +80,7 @@ class RequestsOfRun:
         if self.silent:
             more = ", ..." if len(self.silent) > _N_NAMED else ""
             notes.append(
-                f"{len(self.silent)} attempts died without a word, so their requests are not "
+                f"{len(self.silent)} invocations left no word, so their requests are not "
                 f"counted: {', '.join(self.silent[:_N_NAMED])}{more}"
             )
         if self.n_silent_clients:
@@ -155,7 +160,11 @@ class RequestLog:
         try:
             yield
         finally:
-            ledger.note(_EVENT, self._facts(ledger.n_puts_a_segment))
+            n_puts_to_come = ledger.n_puts_a_segment
+            ledger.note(_EVENT, self._facts(n_puts_to_come))
+            # What is written here is not to be written into another ledger again; the request that
+            # is to come will be heard, too.
+            self._heard = {self._origin: RequestCounts(n_put=-n_puts_to_come)}
 
     def _facts(self, n_puts_to_come: int) -> dict[str, Any]:
         """Collect what is to be written, with the ledger's own last request, which is to come."""
@@ -169,6 +178,7 @@ class RequestLog:
                 "client": None if told.client is None else _nonzero(told.client),
                 "strays": told.strays.as_dict(),
                 "silent": list(told.silent),
+                "late_url": told.late_url,
             }
         return facts
 
@@ -215,39 +225,88 @@ def requests_of_run(store: Store) -> RequestsOfRun:
     Returns
     -------
     RequestsOfRun
-        Without the requests that this makes to read the ledger.
+        Without the requests that this makes: to read the ledger, and what invocations left that
+        came when their command was over.
     """
-    by_origin = {origin: RequestCounts() for origin in ORIGINS}
-    silent: list[str] = []
-    unheard: list[Attempt] = []
-    n_silent_clients = 0
+    adding = _Adding()
     for entry in read_ledger(store):
+        adding.add(entry)
+    return adding.result()
+
+
+class _Adding:
+    """Adds the entries of ledgers up."""
+
+    def __init__(self) -> None:
+        self._by_origin = {origin: RequestCounts() for origin in ORIGINS}
+        self._silent: list[str] = []
+        self._unheard: list[Attempt] = []  # of the ledger that is being read
+        self._n_silent_clients = 0
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Add an entry, in their order."""
         if entry["event"] == _OPENED:
-            silent += _names(unheard)
-            unheard = []
-            n_silent_clients += 1
+            self._name_unheard()
+            self._n_silent_clients += 1
         elif entry["event"] == _ENDED:
             attempt = attempt_of(entry)
             if attempt.requests is not None:
-                by_origin["workers"] += attempt.requests.work
-                by_origin["workers_engine"] += attempt.requests.engine
+                self._add_calls(attempt.requests)
             elif attempt.started_s is not None:
-                unheard.append(attempt)
+                self._unheard.append(attempt)
         elif entry["event"] == _EVENT:
-            n_silent_clients -= 1
+            self._n_silent_clients -= 1
             for origin, counts in entry["by_origin"].items():
-                by_origin[origin] += RequestCounts(**counts)
-            engine = entry.get("engine")
-            if engine is not None:
-                by_origin["client_engine"] += RequestCounts(**(engine["client"] or {}))
-                strays = CallRequests.from_dict(engine["strays"])
-                by_origin["workers"] += strays.work
-                by_origin["workers_engine"] += strays.engine
-                # It has seen every invocation, also those that no attempt knows of.
-                silent += engine["silent"]
-                unheard = []
-    return RequestsOfRun(by_origin, (*silent, *_names(unheard)), n_silent_clients)
+                self._by_origin[origin] += RequestCounts(**counts)
+            if "engine" in entry:
+                self._add_engine(entry["engine"])
+
+    def result(self) -> RequestsOfRun:
+        """Give the sums."""
+        self._name_unheard()
+        return RequestsOfRun(self._by_origin, tuple(self._silent), self._n_silent_clients)
+
+    def _add_calls(self, requests: CallRequests) -> None:
+        self._by_origin["workers"] += requests.work
+        self._by_origin["workers_engine"] += requests.engine
+
+    def _add_engine(self, engine: Mapping[str, Any]) -> None:
+        self._by_origin["client_engine"] += RequestCounts(**(engine["client"] or {}))
+        self._add_calls(CallRequests.from_dict(engine["strays"]))
+        late = _late_answers(engine["late_url"])
+        # The engine has seen every invocation, also those that no attempt knows of.
+        self._unheard.clear()
+        for name in sorted({*engine["silent"], *late}):
+            requests = late.get(name)
+            if requests is None:
+                self._silent.append(name)
+                requests = CallRequests(engine=RequestCounts(n_put=1))  # by which it began
+            self._add_calls(requests)
+
+    def _name_unheard(self) -> None:
+        self._silent += [
+            item.request_id or f"{item.stage} {item.task_key} {item.number}"
+            for item in self._unheard
+        ]
+        self._unheard.clear()
 
 
-def _names(attempts: Iterable[Attempt]) -> list[str]:
-    return [item.request_id or f"{item.stage} {item.task_key} {item.number}" for item in attempts]
+def _late_answers(url: str) -> dict[str, CallRequests | None]:
+    """Find what invocations left that came when their run was over; None if only that they began.
+
+    Lambda delivers an event twice now and then, and twins go on when their task is done.
+    """
+    late: dict[str, CallRequests | None] = {}
+    if not url:
+        return late
+    root, prefix = split_url(url)
+    store = open_store(root)
+    with suppress(StorageError):  # where the bucket is gone, so is what they said
+        for info in store.list(prefix):
+            name = info.key.rpartition("/")[2]
+            if name.endswith(_BEGAN):
+                late.setdefault(name.removesuffix(_BEGAN), None)
+            elif name.endswith(_ANSWERED):
+                status = json.loads(store.get(info.key))
+                late[name.removesuffix(_ANSWERED)] = CallRequests.from_dict(status["requests"])
+    return late

@@ -35,6 +35,15 @@ class MapResult:
     n_attempts: int
     n_left: int = 0
 
+    def __add__(self, other: MapResult) -> MapResult:
+        return MapResult(
+            dict(Counter(self.outcomes) + Counter(other.outcomes)),
+            self.n_sources + other.n_sources,
+            self.requests + other.requests,
+            self.n_attempts + other.n_attempts,
+            self.n_left + other.n_left,
+        )
+
 
 class Tally:
     """Adds up what batches did.

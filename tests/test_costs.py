@@ -284,7 +284,7 @@ def test_a_run_makes_a_profile(finished):
     assert profile.init_s == load_profile().init_s
     sizes = sum(path.stat().st_size for path in (finished / "catalogs").iterdir())
     assert profile.catalog_nbytes_image == pytest.approx(sizes / 3)
-    with pytest.raises(UsageError, match="0 measured images"):
+    with pytest.raises(UsageError, match="0 images in parts"):
         profile_of_run(open_store(str(finished / "nowhere")))
 
 

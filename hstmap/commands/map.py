@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from hstmap.archive.manifest import Manifest
     from hstmap.bag.engine import Attempt
     from hstmap.cli import Console
-    from hstmap.commands.spending import Spending
+    from hstmap.commands.planning import Intent
     from hstmap.config import Settings
     from hstmap.pipeline import MapResult, RunOptions, RunPlan
     from hstmap.requests_made import RequestLog
+    from hstmap.run_profile import Profile
 
 HELP = "extract the sources of images"
 
@@ -29,6 +30,7 @@ _WORTH_SAYING_USD = 0.05
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    from hstmap.commands.planning import add_choice_arguments, positive
     from hstmap.commands.run_options import add_detection_arguments
 
     parser.add_argument("sources", metavar="SOURCE", nargs="*", help="images, see above")
@@ -37,18 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the results go (default: %(default)s)",
     )  # fmt: skip
     images = parser.add_argument_group("which images")
-    images.add_argument("--limit", type=_positive, metavar="N", help="the first N only")
+    images.add_argument("--limit", type=positive, metavar="N", help="the first N only")
     images.add_argument("--filter", metavar="NAME", help="of this filter only, such as F160W")
     images.add_argument("--ima", action="store_true", help="do IMA files too: their last read")
     add_detection_arguments(parser)
     running = parser.add_argument_group("how it runs")
     running.add_argument("--config", metavar="FILE", help="another lithops_config.yaml")
     running.add_argument("--engine", choices=("lithops", "inprocess"))
-    running.add_argument("--workers", type=_positive, metavar="N", help="tasks at a time")
-    running.add_argument("--batch-size", type=_positive, metavar="N", help="images a task")
-    running.add_argument(
-        "--memory", type=_positive, metavar="MB", help="memory of a worker, on AWS"
-    )
+    running.add_argument("--workers", type=positive, metavar="N", help="tasks at a time")
+    add_choice_arguments(running, "of a worker, on AWS; auto: as for --batch-size")
     running.add_argument("--timeout", type=float, metavar="SECONDS", help="longest attempt")
     running.add_argument("--retries", type=int, metavar="N", help="further attempts of a task")
     running.add_argument(
@@ -72,14 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     running.add_argument("--dry-run", action="store_true", help="print the plan and stop")
 
 
-def _positive(text: str) -> int:
-    """Parse a whole number of 1 or more."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
-
-
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Plan, map and reduce."""
     from hstmap.requests_made import RequestLog
@@ -91,6 +82,35 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 def _run(arguments: argparse.Namespace, console: Console, requests: RequestLog) -> int:
     """Plan, map and reduce, with all requests heard."""
     from hstmap.commands.money import estimate_line
+    from hstmap.commands.planning import described
+    from hstmap.run_profile import load_profile
+
+    intent = _intent(arguments, console, requests)
+    for line in _plan_lines(intent.plan, intent.options):
+        console.say(line)
+    profile = described(load_profile(), "built in")
+    started = time.perf_counter()
+    done: MapResult | None = None
+    if arguments.pilot and intent.plan.n_todo and not arguments.dry_run:
+        intent, profile, done = _pilot(intent, profile, arguments, console, requests)
+    if done is None or not done.n_left:
+        intent = _prepared(intent, profile, arguments, console)
+        if arguments.dry_run:
+            if intent.spending is not None:
+                console.say(estimate_line(intent.spending.estimate))
+            return 0
+        rest = map_batches(intent, arguments, console, requests)
+        done = rest if done is None else done + rest
+    if done.n_left and intent.spending is not None:
+        for line in intent.spending.stop_lines(done, arguments.words):
+            console.warn(line)
+        return 1
+    return _report(intent.plan, done, time.perf_counter() - started, arguments, console)
+
+
+def _intent(arguments: argparse.Namespace, console: Console, requests: RequestLog) -> Intent:
+    """Say what is to be done, by options, configuration and what is done already."""
+    from hstmap.commands.planning import Intent, check_choice, chosen_or_none
     from hstmap.commands.run_options import check_workers_reach, run_parameters
     from hstmap.config import load_settings
     from hstmap.pipeline import plan_run
@@ -98,36 +118,67 @@ def _run(arguments: argparse.Namespace, console: Console, requests: RequestLog) 
     settings = load_settings(arguments.config).with_options(
         engine=arguments.engine,
         n_workers=arguments.workers,
-        batch_size=arguments.batch_size,
+        batch_size=chosen_or_none(arguments.batch_size),
         retries=arguments.retries,
         timeout_s=arguments.timeout,
-        memory_mb=arguments.memory,
+        memory_mb=chosen_or_none(arguments.memory),
         budget_usd=arguments.budget,
     )
-    parameters = run_parameters(arguments)
+    check_choice(arguments, local=settings.is_local)
     options = _options(arguments, settings)
     if not settings.is_local:
         check_workers_reach([arguments.out], "--out")
     with requests.of("sources"):
-        manifest = _manifest(arguments, console)
+        manifest = find_images(arguments, console)
     if not settings.is_local:
         check_workers_reach(manifest.urls, "SOURCE")
-    plan = plan_run(manifest, arguments.out, parameters, options)
-    for line in _plan_lines(plan, options):
+    plan = plan_run(manifest, arguments.out, run_parameters(arguments), options)
+    return Intent(plan, manifest, settings, options)
+
+
+def _prepared(
+    intent: Intent, profile: Profile, arguments: argparse.Namespace, console: Console
+) -> Intent:
+    """Foresee the map, choose what is to be chosen, and hold it against its budget."""
+    from hstmap.commands.money import choice_lines
+    from hstmap.commands.planning import prepare
+
+    if not intent.plan.n_todo:
+        return intent
+    intent, foreseen = prepare(intent, profile, arguments)
+    for line in choice_lines(foreseen.choice) if foreseen.choice else ():
         console.say(line)
-    spending = _spending(plan, settings, options, console) if plan.n_todo else None
-    if arguments.dry_run:
-        if spending is not None:
-            console.say(estimate_line(spending.estimate))
-        return 0
-    started = time.perf_counter()
-    how = (settings, options, spending)
-    result = map_batches(plan, manifest, how, arguments, console, requests)
-    if spending is not None and result.n_left:
-        for line in spending.stop_lines(result, arguments.words):
-            console.warn(line)
-        return 1
-    return _report(plan, result, time.perf_counter() - started, arguments, console)
+    if intent.spending is not None and intent.settings.budget_usd is not None:
+        console.say(intent.spending.plan_line())
+        intent.spending.check()
+    return intent
+
+
+def _pilot(
+    intent: Intent,
+    profile: Profile,
+    arguments: argparse.Namespace,
+    console: Console,
+    requests: RequestLog,
+) -> tuple[Intent, Profile, MapResult]:
+    """Do a sample of the images, and go on from there with what it measured."""
+    from dataclasses import replace
+
+    from hstmap.commands.planning import measured_by_pilot, pilot_of, without_choice
+    from hstmap.pipeline import plan_run
+
+    pilot = pilot_of(intent, arguments.pilot)
+    console.say(f"pilot     {pilot.plan.n_todo:,} images in {len(pilot.plan.batches):,} batches")
+    pilot = _prepared(pilot, profile, without_choice(arguments), console)
+    result = map_batches(pilot, arguments, console, requests)
+    if result.n_left:
+        return pilot, profile, result
+    profile = measured_by_pilot(pilot)
+    console.say(f"profile   {profile.origin}")
+    options = replace(intent.options, overwrite=False)
+    plan = plan_run(intent.manifest, arguments.out, intent.plan.parameters, options)
+    rest = replace(intent, plan=plan, options=options)
+    return rest, profile, result
 
 
 def _options(arguments: argparse.Namespace, settings: Settings) -> RunOptions:
@@ -144,8 +195,19 @@ def _options(arguments: argparse.Namespace, settings: Settings) -> RunOptions:
     )
 
 
-def _manifest(arguments: argparse.Namespace, console: Console) -> Manifest:
-    """Find the images that were named, or make some."""
+def find_images(arguments: argparse.Namespace, console: Console) -> Manifest:
+    """Find the images that were named, or make some.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        With sources, filter, limit; of `map` also out and dry_run.
+    console : Console
+
+    Returns
+    -------
+    Manifest
+    """
     from hstmap.archive.sources import resolve_sources
 
     sources = arguments.sources
@@ -204,39 +266,22 @@ def _cheaper_catalogs(plan: RunPlan) -> list[str]:
     ]
 
 
-def _spending(plan: RunPlan, settings: Settings, options: RunOptions, console: Console) -> Spending:
-    """Open the run's account, and hold what is expected of it against its budget."""
-    from hstmap.aws.price_table import load_prices
-    from hstmap.commands.spending import function_shape, open_spending
-    from hstmap.estimate import estimate_run
-    from hstmap.run_assumptions import RunShape
-    from hstmap.run_profile import load_profile
-
-    function = function_shape(settings)
-    shape = RunShape(
-        n_images=plan.n_todo,
-        n_workers=settings.n_workers or RunShape.n_workers,
-        batch_size=max(len(batch.images) for batch in plan.batches),
-        memory_mb=function.memory_mb,
-        catalogs=options.catalogs,
-    )
-    estimate = estimate_run(shape, load_profile(), load_prices(), function.architecture)
-    spending = open_spending(plan, settings, options, estimate)
-    if settings.budget_usd is not None:
-        console.say(spending.plan_line())
-        spending.check()
-    return spending
-
-
 def map_batches(
-    plan: RunPlan,
-    manifest: Manifest,
-    how: tuple[Settings, RunOptions, Spending | None],
-    arguments: argparse.Namespace,
-    console: Console,
-    requests: RequestLog,
+    intent: Intent, arguments: argparse.Namespace, console: Console, requests: RequestLog
 ) -> MapResult:
-    """Run the batches under a progress bar, as far as their budget goes."""
+    """Run the batches under a progress bar, as far as their budget goes.
+
+    Parameters
+    ----------
+    intent : Intent
+    arguments : argparse.Namespace
+    console : Console
+    requests : RequestLog
+
+    Returns
+    -------
+    MapResult
+    """
     from hstmap.bag.engine import make_engine
     from hstmap.bag.ledger import Ledger
     from hstmap.bag.progress import Progress
@@ -246,8 +291,8 @@ def map_batches(
     from hstmap.storage import open_store
     from hstmap.wfc3.schema import FAILED_OUTCOMES
 
-    settings, options, spending = how
-    settings = settings if spending is None else spending.settings
+    plan, options, spending = intent.plan, intent.options, intent.spending
+    settings = intent.settings if spending is None else spending.settings
     account = None if spending is None else spending.account
     store = open_store(plan.out, options.out_options)
     n_images = plan.n_todo + len(plan.unused)
@@ -268,7 +313,7 @@ def map_batches(
             progress.note(spending.so_far if spending else "")
             progress.advance(sum(outcomes.values()), n_failed=failed)
 
-        return run_map(plan, manifest, engine, options, on_batch)
+        return run_map(plan, intent.manifest, engine, options, on_batch, intent.expected)
 
 
 def _ledger_detail(attempt: Attempt) -> dict[str, Any]:

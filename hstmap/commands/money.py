@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hstmap.aws.bill import Bill, Reconciled
     from hstmap.aws.price_table import PriceTable
+    from hstmap.choose import Choice
     from hstmap.costs import RunBill
     from hstmap.estimate import Estimate, Range
 
-__all__ = ["assumption_lines", "bill_lines", "estimate_line", "estimate_lines"]
+__all__ = ["assumption_lines", "bill_lines", "choice_lines", "estimate_line", "estimate_lines"]
 
 _WIDTH = 100
 
@@ -76,6 +77,39 @@ def bill_lines(bill: RunBill, prices: PriceTable) -> list[str]:
             "dropped them, or has not written it yet"
         )
     return lines + assumption_lines(bill.notes)
+
+
+def choice_lines(choice: Choice) -> list[str]:
+    """Print what memory and batch size were chosen from: the curves through the chosen point.
+
+    Parameters
+    ----------
+    choice : Choice
+
+    Returns
+    -------
+    list of str
+        All that have the chosen memory or the chosen batch size.
+    """
+    chosen = choice.chosen
+    n_simulated = sum(point.simulated for point in choice.points)
+    lines = [
+        f"choice    {choice.goal} of {len(choice.points)}, of which {n_simulated} were simulated "
+        f"event by event (*); workers need {choice.least_memory_mb:,} MB",
+        f"{'':10s}{'memory':>8s}{'batch':>7s}{'low, s':>10s}{'expected':>10s}{'high':>10s}"
+        f"{'low, USD':>12s}{'expected':>12s}{'high':>12s}",
+    ]
+    for point in choice.points:
+        if chosen.memory_mb != point.memory_mb and chosen.batch_size != point.batch_size:
+            continue
+        seconds, usd = point.total_s, point.list_usd
+        lines.append(
+            f"{'  chosen' if point == chosen else '':9s}{'*' if point.simulated else '':1s}"
+            f"{point.memory_mb:8,}{point.batch_size:7,}"
+            f"{seconds.low:10,.1f}{seconds.expected:10,.1f}{seconds.high:10,.1f}"
+            f"{usd.low:12,.4f}{usd.expected:12,.4f}{usd.high:12,.4f}"
+        )
+    return lines
 
 
 def estimate_line(estimate: Estimate) -> str:

@@ -2,7 +2,8 @@
 
 SOURCE is what `map` takes; instead, --images tells how many there are. All figures are simulated:
 what images take is drawn from a measured profile, the rest is assumed. --profile takes an earlier
-run's folder, or a file that `python -m benchmarks profile` made.
+run's folder, or a file that `python -m benchmarks profile` made; --pilot does a sample of the
+images first, as a part of the run at --out, which `map` with the same options goes on with.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hstmap.archive.manifest import Manifest
     from hstmap.cli import Console
+    from hstmap.commands.planning import Foreseen
     from hstmap.run_profile import Profile
 
 HELP = "say what a run on Lambda would take and cost"
@@ -19,13 +22,13 @@ HELP = "say what a run on Lambda would take and cost"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    from hstmap.commands.planning import add_choice_arguments
+    from hstmap.commands.run_options import add_detection_arguments
+
     parser.add_argument("sources", metavar="SOURCE", nargs="*", help="images, as for `map`")
     parser.add_argument("--images", type=int, metavar="N", help="so many, instead of a SOURCE")
     parser.add_argument("--limit", type=int, metavar="N", help="the first N only")
-    parser.add_argument(
-        "--workers", type=int, default=1000, metavar="N", help="calls at a time: %(default)s"
-    )
-    parser.add_argument("--batch-size", type=int, metavar="N", help="images a call")
+    parser.add_argument("--workers", type=int, metavar="N", help="calls at a time: 1000")
     parser.add_argument(
         "--catalogs", choices=("image", "batch", "none"), default="image", help="as for `map`"
     )
@@ -33,13 +36,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-catalogs", dest="catalogs", action="store_const", const="none",
         help="as --catalogs none",
     )  # fmt: skip
-    parser.add_argument("--memory", type=int, default=1769, metavar="MB", help="%(default)s")
-    parser.add_argument("--architecture", choices=("arm64", "x86_64"), default="arm64")
+    add_choice_arguments(parser, "of a worker: 1769; auto: as for --batch-size")
+    parser.add_argument(
+        "--budget", type=float, metavar="USD", help="for auto: the fastest that costs no more"
+    )
+    parser.add_argument("--architecture", choices=("arm64", "x86_64"), help="default: arm64")
     parser.add_argument("--prices", metavar="NAME_OR_FILE", help="another table of prices")
     parser.add_argument(
         "--profile", metavar="RUN_OR_FILE", help="what images were measured to take"
     )
     parser.add_argument("--json", metavar="FILE", help="keep the figures")
+    pilot = parser.add_argument_group("how the pilot runs, as for `map`")
+    pilot.add_argument("-o", "--out", metavar="DIR_OR_S3_PREFIX", help="where its results stay")
+    pilot.add_argument("--config", metavar="FILE", help="another lithops_config.yaml")
+    pilot.add_argument("--engine", choices=("lithops", "inprocess"))
+    pilot.add_argument("--ima", action="store_true", help="do IMA files too: their last read")
+    pilot.add_argument("--filter", metavar="NAME", help="of this filter only, such as F160W")
+    add_detection_arguments(parser)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -47,49 +60,57 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     import json
     from pathlib import Path
 
-    from hstmap.aws.price_table import DEFAULT_PRICES, load_prices
-    from hstmap.commands.money import estimate_lines
-    from hstmap.errors import UsageError
-    from hstmap.estimate import estimate_run
-    from hstmap.run_assumptions import RunShape
+    from hstmap.commands.map import find_images
+    from hstmap.commands.money import choice_lines, estimate_lines
 
+    _check(arguments)
+    manifest = find_images(arguments, console) if arguments.sources else None
+    if manifest is not None and not _n_used(manifest)[0]:
+        console.say("plan      no images to do")
+        return 0
+    profile, n_done = _profile(arguments), 0
+    if arguments.pilot is not None and manifest is not None:
+        profile, n_done = _pilot(manifest, arguments, console)
+    n_images, nbytes = (arguments.images, 0) if manifest is None else _n_used(manifest)
+    n_images -= n_done
+    if n_done and n_images <= 0:
+        console.say("plan      the pilot has done all images")
+        return 0
+    foreseen = _foreseen(n_images, profile, arguments)
+    size = f", {nbytes / 1e6:,.0f} MB" if nbytes else ""
+    of_rest = f" beyond the pilot's {n_done:,}" if n_done else ""
+    console.give(f"images    {n_images:,}{of_rest}{size}; read, simulated: "
+                 f"{n_images * profile.mean_nbytes_read / 1e6:,.0f} MB")  # fmt: skip
+    lines = choice_lines(foreseen.choice) if foreseen.choice else []
+    for line in lines + estimate_lines(foreseen.estimate):
+        console.give(line)
+    if arguments.json:
+        record = foreseen.estimate.as_dict()
+        record["choice"] = None if foreseen.choice is None else foreseen.choice.as_dict()
+        Path(arguments.json).write_text(json.dumps(record, indent=1) + "\n")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what does not go together."""
+    from hstmap.commands.planning import check_choice
+    from hstmap.errors import UsageError
+
+    check_choice(arguments, local=False)
     if bool(arguments.sources) == (arguments.images is not None):
         raise UsageError("give a SOURCE, or --images with their number")
     if arguments.images is not None and arguments.limit is not None:
         raise UsageError("--limit is for a SOURCE; give --images that number")
-    n_images, nbytes = arguments.images, 0
-    if arguments.sources:
-        n_images, nbytes = _images(arguments)
-        if n_images == 0:
-            console.say("plan      no images to do")
-            return 0
-    shape = RunShape(
-        n_images=n_images,
-        n_workers=arguments.workers,
-        batch_size=arguments.batch_size,
-        memory_mb=arguments.memory,
-        catalogs=arguments.catalogs,
-    )
-    profile = _profile(arguments.profile)
-    prices = load_prices(arguments.prices or DEFAULT_PRICES)
-    estimate = estimate_run(shape, profile, prices, arguments.architecture)
-    size = f", {nbytes / 1e6:,.0f} MB" if nbytes else ""
-    console.give(f"images    {n_images:,}{size}; read, simulated: "
-                 f"{n_images * profile.mean_nbytes_read / 1e6:,.0f} MB")  # fmt: skip
-    for line in estimate_lines(estimate):
-        console.give(line)
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(estimate.as_dict(), indent=1) + "\n")
-    return 0
+    if (arguments.pilot is None) != (arguments.out is None):
+        raise UsageError("give --pilot and --out together: a pilot is a part of the run there")
+    if arguments.pilot is not None and arguments.profile is not None:
+        raise UsageError("--pilot measures a profile: give no --profile with it")
+    if arguments.pilot is not None and arguments.images is not None:
+        raise UsageError("--pilot does some of the images: give a SOURCE, not their number")
 
 
-def _images(arguments: argparse.Namespace) -> tuple[int, int]:
-    """Count the images that were named and that the manifest says to use, and their bytes."""
-    from hstmap.archive.sources import resolve_sources
-
-    manifest = resolve_sources(arguments.sources)
-    if arguments.limit:
-        manifest = manifest.head(arguments.limit)
+def _n_used(manifest: Manifest) -> tuple[int, int]:
+    """Count the images that the manifest says to use, and their bytes."""
     table = manifest.table
     n = len(manifest)
     why_not = table["use"].to_pylist() if "use" in table.column_names else [""] * n
@@ -98,17 +119,79 @@ def _images(arguments: argparse.Namespace) -> tuple[int, int]:
     return len(used), sum(used)
 
 
-def _profile(name: str | None) -> Profile:
+def _foreseen(n_images: int, profile: Profile, arguments: argparse.Namespace) -> Foreseen:
+    """Simulate the run, and choose what is to be chosen."""
+    from hstmap.aws.price_table import DEFAULT_PRICES, load_prices
+    from hstmap.choose import Goal
+    from hstmap.commands.planning import Wish, chosen_or_none, foresee
+    from hstmap.run_assumptions import RunShape
+
+    shape = RunShape(
+        n_images=n_images,
+        n_workers=arguments.workers or RunShape.n_workers,
+        batch_size=chosen_or_none(arguments.batch_size),
+        memory_mb=chosen_or_none(arguments.memory) or RunShape.memory_mb,
+        catalogs=arguments.catalogs,
+    )
+    goal = Goal(arguments.budget, arguments.deadline)
+    wish = Wish(arguments.memory, arguments.batch_size, goal)
+    prices = load_prices(arguments.prices or DEFAULT_PRICES)
+    return foresee(shape, profile, prices, arguments.architecture or "arm64", wish)
+
+
+def _profile(arguments: argparse.Namespace) -> Profile:
     """Read a profile, or make one of an earlier run."""
+    from hstmap.commands.planning import described
     from hstmap.run_measured import profile_of_run
     from hstmap.run_profile import load_profile
     from hstmap.run_record import read_run_record
     from hstmap.storage import open_store
 
+    name: str | None = arguments.profile
     if name is None:
-        return load_profile()
+        return described(load_profile(), "built in")
     if not name.endswith(".json"):
         store = open_store(name)
         if read_run_record(store) is not None:
-            return profile_of_run(store)
-    return load_profile(name)
+            return described(profile_of_run(store), "earlier run")
+    return described(load_profile(name), "file")
+
+
+def _pilot(
+    manifest: Manifest, arguments: argparse.Namespace, console: Console
+) -> tuple[Profile, int]:
+    """Do a pilot; say what it measured, and how many images of the run are done then."""
+    from hstmap.commands.map import map_batches
+    from hstmap.commands.planning import (
+        Intent,
+        chosen_or_none,
+        measured_by_pilot,
+        pilot_of,
+        prepare,
+        without_choice,
+    )
+    from hstmap.commands.run_options import check_workers_reach, run_parameters
+    from hstmap.config import load_settings
+    from hstmap.pipeline import RunOptions, plan_run
+    from hstmap.requests_made import RequestLog
+
+    settings = load_settings(arguments.config).with_options(
+        engine=arguments.engine,
+        n_workers=arguments.workers,
+        batch_size=chosen_or_none(arguments.batch_size),
+        memory_mb=chosen_or_none(arguments.memory),
+    )
+    if not settings.is_local:
+        check_workers_reach([arguments.out], "--out")
+        check_workers_reach(manifest.urls, "SOURCE")
+    options = RunOptions(
+        settings.batch_size, settings.n_workers, arguments.catalogs, debug=arguments.debug
+    )
+    with RequestLog("map") as requests:
+        plan = plan_run(manifest, arguments.out, run_parameters(arguments), options)
+        pilot = Intent(plan, manifest, settings, options)
+        if plan.n_todo:
+            pilot = pilot_of(pilot, arguments.pilot)
+            pilot, _ = prepare(pilot, _profile(arguments), without_choice(arguments))
+            map_batches(pilot, arguments, console, requests)
+    return measured_by_pilot(pilot), plan.n_done + pilot.plan.n_todo

@@ -1,0 +1,396 @@
+"""What `plan` and `map` share: what a run is expected to take, what is chosen for it, its pilot."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from hstmap.archive.manifest import Manifest
+    from hstmap.aws.price_table import PriceTable
+    from hstmap.choose import Choice, Goal
+    from hstmap.commands.spending import Spending
+    from hstmap.config import Settings
+    from hstmap.estimate import Estimate
+    from hstmap.pipeline import RunOptions, RunPlan
+    from hstmap.run_assumptions import RunShape
+    from hstmap.run_profile import Profile
+
+__all__ = [
+    "AUTO",
+    "Foreseen",
+    "Intent",
+    "Wish",
+    "add_choice_arguments",
+    "check_choice",
+    "chosen_or_none",
+    "described",
+    "foresee",
+    "foresee_map",
+    "measured_by_pilot",
+    "number_or_auto",
+    "pilot_of",
+    "positive",
+    "prepare",
+    "without_choice",
+]
+
+AUTO: Final = "auto"
+
+
+@dataclass(frozen=True)
+class Intent:
+    """A map that is about to be run.
+
+    Attributes
+    ----------
+    plan : RunPlan
+    manifest : Manifest
+    settings : Settings
+    options : RunOptions
+    spending : Spending or None
+        Its money; None if there is nothing to do.
+    expected : dict
+        What it is expected to take, kept with the plan.
+    """
+
+    plan: RunPlan
+    manifest: Manifest
+    settings: Settings
+    options: RunOptions
+    spending: Spending | None = None
+    expected: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What a run is expected to take.
+
+    Attributes
+    ----------
+    estimate : Estimate
+    choice : Choice or None
+        How memory or batch size were chosen, if they were.
+    """
+
+    estimate: Estimate
+    choice: Choice | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Describe it for the run's plan."""
+        record = self.estimate.as_dict()
+        usage = record.pop("usage")
+        choice = None if self.choice is None else self.choice.as_dict()
+        return {"usage": usage, "estimate": record, "choice": choice}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked of a run's making.
+
+    Attributes
+    ----------
+    memory, batch_size : int, ``"auto"`` or None
+        As they were asked for.
+    goal : Goal
+        What is chosen for.
+    timeout_s : float
+        The longest that a call may take, s.
+    """
+
+    memory: int | str | None
+    batch_size: int | str | None
+    goal: Goal
+    timeout_s: float = 900.0
+
+
+def number_or_auto(text: str) -> int | str:
+    """Parse a whole number of 1 or more, or ``auto``.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    int or str
+    """
+    if text == AUTO:
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of 1 or more nor {AUTO!r}")
+    return int(text)
+
+
+def without_choice(arguments: argparse.Namespace) -> argparse.Namespace:
+    """Give the arguments as if nothing was to be chosen.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+
+    Returns
+    -------
+    argparse.Namespace
+    """
+    sizes = {"memory": None, "batch_size": None, "deadline": None}
+    return argparse.Namespace(**{**vars(arguments), **sizes})
+
+
+def positive(text: str) -> int:
+    """Parse a whole number of 1 or more.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    int
+    """
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
+
+
+def chosen_or_none(value: int | str | None) -> int | None:
+    """Give a number that somebody gave; None for ``auto`` and for nothing."""
+    return value if isinstance(value, int) else None
+
+
+def add_choice_arguments(group: Any, memory_help: str) -> None:
+    """Declare memory, batch size, what they are chosen for, and the pilot.
+
+    Parameters
+    ----------
+    group : argparse group or parser
+    memory_help : str
+    """
+    group.add_argument("--memory", type=number_or_auto, metavar="MB", help=memory_help)
+    group.add_argument(
+        "--batch-size", "--batch", type=number_or_auto, metavar="N",
+        help="images a call; auto: the cheapest, or by --deadline and --budget",
+    )  # fmt: skip
+    group.add_argument(
+        "--deadline", type=float, metavar="SECONDS",
+        help="for auto: the cheapest that is expected to take no longer",
+    )  # fmt: skip
+    group.add_argument(
+        "--pilot", type=positive, metavar="N",
+        help="do a sample of N images first, and plan the rest by what they took",
+    )  # fmt: skip
+
+
+def check_choice(arguments: argparse.Namespace, *, local: bool) -> None:
+    """Refuse a deadline where there is nothing to choose.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+    local : bool
+        Whether the run is on this machine.
+
+    Raises
+    ------
+    UsageError
+    """
+    from hstmap.errors import UsageError
+
+    is_auto = AUTO in (arguments.memory, arguments.batch_size)
+    if arguments.deadline is not None and (local or not is_auto):
+        raise UsageError(
+            "--deadline is for runs on Lambda with --memory auto or --batch-size auto; on this "
+            "machine the fastest is chosen anyway"
+        )
+
+
+def foresee(
+    shape: RunShape,
+    profile: Profile,
+    prices: PriceTable,
+    architecture: str,
+    wish: Wish,
+) -> Foreseen:
+    """Work out what a run takes, and choose what is to be chosen.
+
+    Parameters
+    ----------
+    shape : RunShape
+    profile : Profile
+    prices : PriceTable
+    architecture : str
+    wish : Wish
+
+    Returns
+    -------
+    Foreseen
+    """
+    from hstmap.choose import BATCH_SIZES, MEMORY_SIZES_MB, Sweep, choose
+    from hstmap.estimate import estimate_run
+
+    if AUTO not in (wish.memory, wish.batch_size):
+        return Foreseen(estimate_run(shape, profile, prices, architecture))
+    sweep = Sweep(
+        MEMORY_SIZES_MB if wish.memory == AUTO else (shape.memory_mb,),
+        BATCH_SIZES if wish.batch_size == AUTO else (shape.images_a_call,),
+        wish.goal,
+        wish.timeout_s,
+    )
+    choice = choose(shape, profile, prices, architecture, sweep)
+    return Foreseen(choice.estimate, choice)
+
+
+def foresee_map(intent: Intent, profile: Profile, wish: Wish) -> Foreseen:
+    """Foresee a map where its settings say that it runs; on this machine, as if on Lambda.
+
+    Parameters
+    ----------
+    intent : Intent
+        With something to do.
+    profile : Profile
+    wish : Wish
+
+    Returns
+    -------
+    Foreseen
+    """
+    import os
+
+    from hstmap.aws.price_table import load_prices
+    from hstmap.commands.spending import function_shape
+    from hstmap.run_assumptions import RunShape
+
+    settings = intent.settings
+    function = function_shape(settings)
+    most = settings.lithops.get(settings.backend, {}).get("max_workers", RunShape.n_workers)
+    shape = RunShape(
+        n_images=intent.plan.n_todo,
+        n_workers=settings.n_workers or (os.cpu_count() or 1 if settings.is_local else int(most)),
+        batch_size=max(len(batch.images) for batch in intent.plan.batches),
+        memory_mb=function.memory_mb,
+        catalogs=intent.options.catalogs,
+    )
+    return foresee(shape, profile, load_prices(), function.architecture, wish)
+
+
+def prepare(
+    intent: Intent, profile: Profile, arguments: argparse.Namespace
+) -> tuple[Intent, Foreseen]:
+    """Foresee a map, choose what is to be chosen, and open its account.
+
+    Parameters
+    ----------
+    intent : Intent
+        With something to do.
+    profile : Profile
+    arguments : argparse.Namespace
+
+    Returns
+    -------
+    Intent, Foreseen
+        The intent with what was chosen.
+
+    Raises
+    ------
+    UsageError
+        If nothing that may be chosen is within the limits.
+    """
+    from hstmap.choose import Goal
+    from hstmap.commands.spending import open_spending
+    from hstmap.pipeline import plan_run
+
+    settings = intent.settings
+    memory = None if settings.is_local else arguments.memory
+    goal = Goal(fastest=True)
+    if not settings.is_local:
+        goal = Goal(_left_usd(intent, profile, arguments), arguments.deadline)
+    wish = Wish(memory, arguments.batch_size, goal, settings.timeout_s or Wish.timeout_s)
+    foreseen = foresee_map(intent, profile, wish)
+    if foreseen.choice is not None:
+        chosen = foreseen.choice.chosen
+        memory_mb = chosen.memory_mb if memory == AUTO else None
+        settings = settings.with_options(memory_mb=memory_mb, batch_size=chosen.batch_size)
+        options = replace(intent.options, batch_size=chosen.batch_size)
+        plan = plan_run(intent.manifest, intent.plan.out, intent.plan.parameters, options)
+        intent = replace(intent, plan=plan, settings=settings, options=options)
+    spending = open_spending(intent.plan, settings, intent.options, foreseen.estimate)
+    told = {name: getattr(profile, name) for name in ("origin", "machine", "date")}
+    expected = foreseen.as_dict() | {"profile": told}
+    return replace(intent, spending=spending, expected=expected), foreseen
+
+
+def _left_usd(intent: Intent, profile: Profile, arguments: argparse.Namespace) -> float | None:
+    """Say what of the budget is left to choose by."""
+    from hstmap.choose import Goal
+    from hstmap.commands.spending import open_spending
+
+    budget_usd = intent.settings.budget_usd
+    if budget_usd is None or AUTO not in (arguments.memory, arguments.batch_size):
+        return budget_usd
+    estimate = foresee_map(intent, profile, Wish(None, None, Goal())).estimate
+    spending = open_spending(intent.plan, intent.settings, intent.options, estimate)
+    return max(0.0, budget_usd - spending.account.spent_usd)
+
+
+def described(profile: Profile, kind: str) -> Profile:
+    """Say in a profile's origin what kind it is of, and where and when it was measured.
+
+    Parameters
+    ----------
+    profile : Profile
+    kind : str
+        ``built in``, ``earlier run``, ``pilot`` or ``file``.
+
+    Returns
+    -------
+    Profile
+    """
+    origin = profile.origin
+    if kind == "pilot":
+        origin = f"from {len(profile.images):,} images of this run"
+    where = ", ".join(filter(None, ["measured on " + profile.machine, profile.date[:10]]))
+    return replace(profile, origin=f"{kind}: {origin}; {where}")
+
+
+def measured_by_pilot(intent: Intent) -> Profile:
+    """Make the profile of a run whose pilot has been done.
+
+    Parameters
+    ----------
+    intent : Intent
+
+    Returns
+    -------
+    Profile
+
+    Raises
+    ------
+    UsageError
+        If none of its images could be measured.
+    """
+    from hstmap.run_measured import profile_of_run
+    from hstmap.storage import open_store
+
+    store = open_store(intent.plan.out, intent.options.out_options)
+    return described(profile_of_run(store), "pilot")
+
+
+def pilot_of(intent: Intent, n: int) -> Intent:
+    """Plan a sample of a map's images, as a part of it, in batches as they are planned.
+
+    Parameters
+    ----------
+    intent : Intent
+    n : int
+        Images of the sample.
+
+    Returns
+    -------
+    Intent
+    """
+    from hstmap.run_pilot import pilot_plan
+
+    largest = max(len(batch.images) for batch in intent.plan.batches)
+    return replace(intent, plan=pilot_plan(intent.plan, intent.manifest, n, largest))
