@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from hstmap.bag.engine import Attempt, EngineOptions, InProcessEngine, Stage, Task
 from hstmap.bag.events import AttemptEnded
-from hstmap.bag.ledger import Ledger, read_attempts
+from hstmap.bag.ledger import Ledger, read_attempts, read_ledger
 from hstmap.bag.transport import EngineRequests
-from hstmap.requests_made import ORIGINS, RequestLog, requests_of_run
+from hstmap.errors import ConservationError, UsageError
+from hstmap.requests_made import ORIGINS, RequestLog, recorded, requests_of_run
 from hstmap.storage import RequestCounts, Store, open_store
 from hstmap.storage_counts import CallRequests
 
@@ -91,6 +93,18 @@ def test_a_command_that_was_stopped_has_left_its_requests(store, error):
     assert made.n_silent_clients == 0
 
 
+def test_a_command_leaves_a_ledger_of_its_own_unless_there_is_no_run(store):
+    with recorded("reduce", store):
+        store.put("sources.parquet", b"x")
+    with pytest.raises(ConservationError), recorded("reduce", store):
+        raise ConservationError("rows")
+    with pytest.raises(UsageError), recorded("reduce", store):
+        raise UsageError("no run")
+    made = requests_of_run(store)
+    assert made.by_origin["reduce"].n_put == store.counts.n_put
+    assert sum(entry["event"] == "ledger_opened" for entry in read_ledger(store)) == 2
+
+
 def test_several_commands_add_up(store):
     for _ in range(3):
         command(store, ENDED)
@@ -116,7 +130,7 @@ def test_attempts_that_died_without_a_word_are_named(store):
     command(store, dead, replace(dead, number=3, request_id="abc"), never_started)
     made = requests_of_run(store)
     assert made.silent == ("map parts/1 1", "abc")
-    assert "2 attempts died" in made.notes[0]
+    assert "2 invocations left no word" in made.notes[0]
     assert made.by_origin["workers"] == RequestCounts()
 
 
@@ -128,7 +142,26 @@ def test_an_engine_that_sees_every_invocation_knows_better_which_are_silent(stor
     assert made.silent == ("gone",)  # the one that came late has told meanwhile
     assert made.by_origin["client_engine"] == RequestCounts(n_list=7)
     assert made.by_origin["workers"] == CALL.work
-    assert made.by_origin["workers_engine"] == CALL.engine
+    assert made.by_origin["workers_engine"] == CALL.engine + RequestCounts(n_put=1)
+
+
+def test_what_tells_when_all_is_over_is_found_where_it_was_left(store):
+    root = f"memory://{uuid.uuid4().hex}"
+    told = EngineRequests(RequestCounts(), silent=("one", "two"), late_url=f"{root}/jobs/e-1-")
+    command(store, engine=told)
+    assert requests_of_run(store).silent == ("one", "two")
+    answers = open_store(root)
+    answer = json.dumps({"requests": CALL.as_dict()}).encode()
+    answers.put("jobs/e-1-M000/0/two.status.json", answer)  # it was slow
+    answers.put("jobs/e-1-M000/0/three.init", b"")  # Lambda delivered an event again,
+    answers.put("jobs/e-1-M000/0/three.status.json", answer)
+    answers.put("jobs/e-1-M000/0/four.init", b"")  # and again, and then it died
+    answers.put("jobs/e-10-M000/0/five.status.json", answer)  # another executor's
+    made = requests_of_run(store)
+    assert made.silent == ("four", "one")
+    assert made.by_origin["workers"] == CALL.work + CALL.work
+    began = RequestCounts(n_put=2)
+    assert made.by_origin["workers_engine"] == CALL.engine + CALL.engine + began
 
 
 def test_a_storage_whose_requests_cannot_be_counted_adds_none(store):

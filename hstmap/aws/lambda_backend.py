@@ -9,7 +9,9 @@ and takes no notice of settings that changed. Lithops loads backends by name;
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import random
+import threading
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from hstmap.aws.event import (
@@ -33,10 +35,16 @@ from hstmap.errors import EngineError
 
 __all__ = ["LambdaBackend", "load_config", "storage_requests"]
 
-#: botocore's standard mode backs off exponentially up to 20 s, with full jitter, and counts
-#: Lambda's TooManyRequestsException among what is worth a retry. After these Lithops queues the
-#: call again.
-_N_ATTEMPTS: Final = 6
+#: botocore tries again after what the network and the service do.
+_N_ATTEMPTS: Final = 2
+#: What is throttled is sent again, up to so often, after pauses that grow exponentially, with full
+#: jitter (https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter); then
+#: Lithops queues the call. Not by botocore, which would go on for a call that was given up, or
+#: when the run is over.
+_N_SENDINGS: Final = 6
+_LONGEST_PAUSE_S: Final = 20.0
+#: What Lithops is told of a call that is not sent any more, so that it forgets it.
+_NOT_SENT: Final = "not sent"
 #: What Lithops requires of any serverless backend.
 _LITHOPS_NEEDS: Final = {"worker_processes": 1, "invoke_pool_threads": 64}
 
@@ -87,6 +95,8 @@ class LambdaBackend:
         Invocations that the account allows at a time; known after `prepare`.
     most_event_nbytes : int
         Largest argument of a call that is to travel with its event.
+    answers_url : str
+        The bucket in which calls leave their answers.
     request_ids : dict of (str, str, str) to str
         Lambda's id of the last request for each call, by executor, job and call of Lithops: the
         REPORT line of a call that never answers is found by it.
@@ -99,11 +109,14 @@ class LambdaBackend:
     def __init__(self, config: Mapping[str, Any], internal_storage: Any) -> None:
         self._config = dict(config)
         self._bucket = internal_storage.bucket
+        self.answers_url = f"s3://{self._bucket}"
         self._session = AwsSession(config["region"], n_attempts=_N_ATTEMPTS)
         self._client = self._session.client("lambda")
         self.refusal: Exception | None = None
         self.n_places = 0
         self.request_ids: dict[tuple[str, str, str], str] = {}
+        self._withdrawn: set[tuple[str, str, str]] = set()
+        self._is_over = threading.Event()
 
     def prepare(self) -> dict[str, Any]:
         """Make sure that the function is there, of this version, and set up as configured.
@@ -164,15 +177,30 @@ class LambdaBackend:
         str or None
             Lambda's id of the request; None if there is no room, and Lithops is to try again.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
-
+        calls = [(payload["executor_id"], payload["job_id"], n) for n in payload["call_ids"]]
         if CALL_MARK in payload["extra_env"]:
             event = CallEvent.from_lithops(payload, self._bucket).as_dict()
         else:
             event = without_secrets(payload)
+        for n in range(_N_SENDINGS):
+            longest_s = min(2.0 ** (n - 1), _LONGEST_PAUSE_S) if n else 0.0
+            if self._is_over.wait(random.uniform(0.0, longest_s)):
+                return _NOT_SENT
+            if self._withdrawn.issuperset(calls):
+                return _NOT_SENT
+            request_id = self._send(runtime_name, event)
+            if request_id is not None:
+                self.request_ids |= dict.fromkeys(calls, request_id)
+                return request_id
+        return None
+
+    def _send(self, function: str, event: Mapping[str, Any]) -> str | None:
+        """Send an event once; return the request's id, or None if there is no room."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
         try:
             answer = self._client.invoke(
-                FunctionName=runtime_name,
+                FunctionName=function,
                 InvocationType="Event",
                 Payload=json.dumps(event, default=str),  # Lithops sends bytes as their text
             )
@@ -181,10 +209,21 @@ class LambdaBackend:
         except (BotoCoreError, ClientError) as error:
             self.refusal = error
             raise
-        request_id: str = answer["ResponseMetadata"]["RequestId"]
-        for call_id in payload["call_ids"]:
-            self.request_ids[payload["executor_id"], payload["job_id"], call_id] = request_id
-        return request_id
+        return str(answer["ResponseMetadata"]["RequestId"])
+
+    def withdraw(self, calls: Iterable[tuple[str, str, str]]) -> None:
+        """Send calls no more that Lithops still has in its queue.
+
+        Parameters
+        ----------
+        calls : iterable of (str, str, str)
+            Executor, job and call of Lithops.
+        """
+        self._withdrawn.update(calls)
+
+    def end(self) -> None:
+        """Send nothing more."""
+        self._is_over.set()
 
     def deploy_runtime(self, runtime_name: str, memory: int, timeout: int) -> dict[str, Any]:
         """See to the function for a user of Lithops itself, and say what Lithops' worker says.

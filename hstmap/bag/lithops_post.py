@@ -23,7 +23,7 @@ from hstmap.bag.outcome import attempt_call
 from hstmap.bag.pool import last_words
 from hstmap.bag.task import RemoteError
 from hstmap.errors import EngineError
-from hstmap.storage_counts import CallRequests, RequestCounts
+from hstmap.storage_counts import CallRequests
 
 __all__ = ["Post"]
 
@@ -95,14 +95,15 @@ class Post:
         keys = self._list()
         self._read_strays()
         self.silent = tuple(name for name in self._begun if name not in self._told)
-        # That they began, they have said by a request.
-        self.strays += CallRequests(engine=RequestCounts(n_put=len(self.silent)))
         self._remove(keys)
 
     def _list(self) -> list[str]:
         """Note what is there."""
         storage, bucket = self.executor.storage, self.executor.internal_storage.bucket
-        keys: list[str] = storage.list_keys(bucket, f"{_FOLDER}/{self.executor.executor_id}")
+        mine = f"{_FOLDER}/{self.executor.executor_id}"
+        listed: list[str] = storage.list_keys(bucket, mine)
+        # Numbers end their names: what begins like the first one's may be the tenth's.
+        keys = [key for key in listed if key.startswith((f"{mine}/", f"{mine}-"))]
         for key in keys:
             match key.split("/")[1:]:
                 case [job_key, call_id, name]:

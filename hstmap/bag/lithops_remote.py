@@ -45,6 +45,8 @@ class OwnBackend(Protocol):
         Invocations that can be under way at a time; known after `prepare`.
     most_event_nbytes : int
         Largest argument of a call that is to travel with its event.
+    answers_url : str
+        The bucket in which calls leave their answers.
     request_ids : mapping of (str, str, str) to str
         The backend's id of the last invocation of each call: by executor, job and call of Lithops.
     """
@@ -52,6 +54,7 @@ class OwnBackend(Protocol):
     refusal: Exception | None
     n_places: int
     most_event_nbytes: int
+    answers_url: str
     request_ids: Mapping[tuple[str, str, str], str]
 
     def prepare(self) -> dict[str, Any]:
@@ -62,6 +65,12 @@ class OwnBackend(Protocol):
         EngineError
             If they cannot.
         """
+
+    def withdraw(self, calls: Iterable[Ticket]) -> None:
+        """Send calls no more that Lithops still has in its queue."""
+
+    def end(self) -> None:
+        """Send nothing more."""
 
 
 class RemoteMailbox:
@@ -92,7 +101,10 @@ class RemoteMailbox:
         """Requests through Lithops' storage, and of invocations that are nobody's attempts."""
         if self._post is None:
             return EngineRequests(self._client_requests)
-        return EngineRequests(self._client_requests, self._post.strays, self._post.silent)
+        post, late_url = self._post, ""
+        if self._own is not None:
+            late_url = f"{self._own.answers_url}/lithops.jobs/{post.executor.executor_id}-"
+        return EngineRequests(self._client_requests, post.strays, post.silent, late_url)
 
     def open(self) -> None:
         """Get ready; forget what was sent before."""
@@ -157,11 +169,15 @@ class RemoteMailbox:
         return "" if self._own is None else self._own.request_ids.get(ticket, "")
 
     def cancel(self, tickets: Iterable[Ticket]) -> None:
-        """Let them run to their end: Lithops has no way to end invocations."""
+        """Send them no more; those that were sent run to their end, Lithops ends none."""
+        if self._own is not None:
+            self._own.withdraw(tickets)
 
     def close(self) -> None:
         """Remove what was left lying about."""
         if self._executor is not None and self._post is not None:
+            if self._own is not None:
+                self._own.end()
             self._executor.invoker.stop()
             self._executor.compute_handler.clear()
             self._post.remove_all()

@@ -96,13 +96,17 @@ class EngineRequests:
     strays : CallRequests
         By invocations whose answers came too late, or beside another of the same call.
     silent : tuple of str
-        The backend's ids of invocations that began and left no word: what they asked of stores
-        nobody knows, but for the request that said that they began.
+        Names of invocations that began and left no word until the engine was closed: what they
+        asked of stores nobody knows, but for the one write that said that they began.
+    late_url : str
+        What the objects begin with in which invocations tell that come later still; empty if
+        nobody would find them.
     """
 
     client: RequestCounts | None = field(default_factory=RequestCounts)
     strays: CallRequests = field(default_factory=CallRequests)
     silent: tuple[str, ...] = ()
+    late_url: str = ""
 
 
 Report: TypeAlias = CallStarted | CallEnded
