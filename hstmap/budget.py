@@ -41,6 +41,8 @@ class Account:
         Spent by earlier maps of the run.
     to_come_usd : float
         What the run will cost besides its calls, for certain.
+    begin_usd : float
+        What this map has spent before its first call.
     """
 
     def __init__(
@@ -49,12 +51,14 @@ class Account:
         budget_usd: float | None = None,
         earlier_usd: float = 0.0,
         to_come_usd: float = 0.0,
+        begin_usd: float = 0.0,
     ) -> None:
         self.terms = terms
         self.budget_usd = budget_usd
         self._earlier_usd = earlier_usd
         self._to_come_usd = to_come_usd
-        self._charged_usd = 0.0
+        self.begin_usd = begin_usd
+        self._charged_usd = begin_usd
         self._in_flight: dict[tuple[str, str, int], float] = {}
         self._n_sent = 0
         self._first_s = self._last_s = math.nan
@@ -163,7 +167,8 @@ def spent_before(ledger: Iterable[Mapping[str, Any]], terms: CallTerms) -> float
         if entry["event"] == "ledger_opened":
             accounts.append(Account(terms))
         elif entry["event"] == ACCOUNT_EVENT:
-            accounts[-1] = Account(CallTerms(**entry["terms"]))
+            terms_then = CallTerms(**entry["terms"])
+            accounts[-1] = Account(terms_then, begin_usd=entry["begin_usd"])
         elif entry["event"] == "attempt_submitted":
             call = (entry["stage"], entry["task_key"], entry["number"])
             accounts[-1].send(call, entry["time_s"])
@@ -185,4 +190,8 @@ def account_record(account: Account) -> dict[str, Any]:
     -------
     dict
     """
-    return {"terms": asdict(account.terms), "budget_usd": account.budget_usd}
+    return {
+        "terms": asdict(account.terms),
+        "budget_usd": account.budget_usd,
+        "begin_usd": account.begin_usd,
+    }

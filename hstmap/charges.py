@@ -41,6 +41,8 @@ _CLIENT_PUTS, _CLIENT_GETS = 2, 2
 #: What the client lists of each call, and a LIST gives at a time.
 _KEYS_A_CALL, _KEYS_A_LIST = 3, 1000
 _LEDGER_SEGMENT_S: Final = 10.0
+#: The client's, to find out what is done and to write down what will be.
+_BEGIN_GETS_A_PART, _BEGIN_PUTS, _BEGIN_LISTS = 2, 8, 4
 #: The reduce's, for each part and for all.
 _REDUCE_GETS, _REDUCE_PUTS = 4, 8
 _GB: Final = 1e9
@@ -181,6 +183,25 @@ class CallTerms:
         n_pages = 1 + _KEYS_A_CALL * n_calls // _KEYS_A_LIST
         looks_usd = n_pages * self.list_usd / self.looks_s
         return (looks_usd + self.put_usd / _LEDGER_SEGMENT_S) * seconds
+
+    def begin_usd(self, n_images: int, n_parts: int) -> float:
+        """Say what a map costs before its first call: requests of the client.
+
+        Parameters
+        ----------
+        n_images : int
+            That are listed.
+        n_parts : int
+            Whose images are done.
+
+        Returns
+        -------
+        float
+            US dollars.
+        """
+        n_list = _BEGIN_LISTS + (n_images + n_parts) // _KEYS_A_LIST
+        n_get = _BEGIN_GETS_A_PART * n_parts
+        return n_get * self.get_usd + _BEGIN_PUTS * self.put_usd + n_list * self.list_usd
 
     def reduce_usd(self, n_parts: int, nbytes: float) -> float:
         """Say what merging parts costs: requests of the client.

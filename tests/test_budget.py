@@ -125,6 +125,12 @@ def test_the_client_looks_as_often_as_it_does_and_at_as_much():
     assert terms.client_usd(20.0, 1000) == 40 + 20  # three keys a call, a thousand a LIST
 
 
+def test_beginning_costs_requests_by_image_and_by_part():
+    terms = replace(SECONDS, get_usd=1.0, put_usd=100.0, list_usd=1e6)
+    assert terms.begin_usd(10, 0) == 800 + 4e6
+    assert terms.begin_usd(2500, 600) == 1200 + 800 + 7e6
+
+
 def test_merging_costs_requests_by_part_and_by_size():
     terms = replace(SECONDS, get_usd=1.0, put_usd=100.0, list_usd=1e6)
     few, more = terms.reduce_usd(10, 0.0), terms.reduce_usd(2500, 1e9)
@@ -213,7 +219,7 @@ def test_what_is_spent_grows_and_what_is_needed_was_provided_for(history):
 @given(HISTORIES)
 def test_a_ledger_tells_what_the_account_said(history):
     store = open_store(f"memory://{uuid.uuid4().hex}")
-    account = Account(TERMS, 1.0)
+    account = Account(TERMS, 1.0, begin_usd=0.25)
     with Ledger(store) as ledger:
         ledger.note(ACCOUNT_EVENT, account_record(account))
         for event in story(history):

@@ -87,8 +87,9 @@ def test_a_dry_run_is_refused_likewise(hstmap, images, tmp_path):
 
 
 def test_a_budget_that_no_call_fits_into_is_refused(hstmap, images, tmp_path):
-    expected = spending_of(images, tmp_path / "out").expected_usd
-    said = hstmap(*mapped(images, tmp_path / "out", "--budget", f"{1.01 * expected:.9f}"))
+    spending = spending_of(images, tmp_path / "out")
+    expected = spending.account.spent_usd + spending.expected_usd
+    said = hstmap(*mapped(images, tmp_path / "out", "--budget", f"{1.2 * expected:.9f}"))
     assert said.status == 2
     assert "lets no call be sent (simulated)" in said.err
     (enough,) = re.findall(r"--budget (\S+),", said.err)

@@ -65,7 +65,7 @@ class Spending:
         """Say how the budget compares to what is expected."""
         account = self.account
         earlier = account.spent_usd
-        spent = f"{usd_text(earlier)} is spent, " if earlier else ""
+        spent = f"{usd_text(earlier)} is spent, " if earlier > account.begin_usd else ""
         limit = self.settings.timeout_s
         ended = "" if limit is None else f"an attempt is ended after {limit:g} s and "
         return (
@@ -142,8 +142,9 @@ class Spending:
         left = f"{result.n_left:,} of {n_todo:,} images"
         return [
             f"budget    {usd_text(account.spent_usd)} of {usd_text(account.budget_usd or 0.0)} "
-            f"is spent at most{self._kind()}; one more call could cost "
-            f"{usd_text(account.terms.most_usd)}, so none is sent",
+            f"is spent at most{self._kind()}; with one more call, which could cost "
+            f"{usd_text(account.terms.most_usd)}, and with what is to come after it, it could be "
+            f"{usd_text(account.needed_usd())}",
             f"left      {left}; what is done is kept, and this goes on with it:",
             f"          {command_with_budget(words, self.enough(result.n_left / n_todo))}",
         ]
@@ -183,9 +184,12 @@ def open_spending(
     # A ledger stays when a run is done afresh: what it tells of was paid for.
     earlier_usd = spent_before(read_ledger(open_store(plan.out, options.out_options)), terms)
     largest = max(len(batch.images) for batch in plan.batches)
-    n_parts = math.ceil(plan.n_images / largest) + len(plan.batches)
-    to_come_usd = terms.reduce_usd(n_parts, plan.n_images * load_profile().part_nbytes_image)
-    account = Account(terms, settings.budget_usd, earlier_usd, to_come_usd)
+    n_parts_done = math.ceil(plan.n_done / largest)
+    to_come_usd = terms.reduce_usd(
+        n_parts_done + len(plan.batches), plan.n_images * load_profile().part_nbytes_image
+    )
+    begin_usd = terms.begin_usd(plan.n_images, n_parts_done)
+    account = Account(terms, settings.budget_usd, earlier_usd, to_come_usd, begin_usd)
     return Spending(account, settings, estimate, simulated=place is None)
 
 
@@ -235,12 +239,10 @@ def _terms(plan: RunPlan, settings: Settings, function_s: float) -> CallTerms:
 
 def _attempt_s(estimate: Estimate, function_s: float) -> float:
     """Choose the time limit of attempts, as that decides what one can cost; s."""
-    from hstmap.run_assumptions import EXPECTED
-    from hstmap.run_profile import load_profile
-    from hstmap.run_rough import rough_run
-
-    call_s = rough_run(estimate.shape, load_profile(), EXPECTED).call_s
-    return float(math.ceil(min(function_s, max(_LEAST_ATTEMPT_S, _PATIENCE * call_s))))
+    calls = estimate.usage.calls
+    mean_ms = math.fsum(call.n * call.duration_ms for call in calls) / sum(c.n for c in calls)
+    wanted_s = max(_LEAST_ATTEMPT_S, _PATIENCE * mean_ms / 1000)
+    return float(math.ceil(min(function_s, wanted_s)))
 
 
 def usd_text(usd: float) -> str:

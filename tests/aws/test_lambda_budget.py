@@ -1,0 +1,106 @@
+"""A budget on Lambda: what AWS would charge for all of it stays below, and the run goes on."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hstmap.aws.bill import price
+from hstmap.aws.local import Fault
+from hstmap.aws.price_table import load_prices
+from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
+from hstmap.charges import CallTerms, CallWork
+from hstmap.costs import LambdaShape
+from hstmap.storage import open_store
+from support.archive import small_flt
+
+N_IMAGES = 16
+PRICES = load_prices()
+#: Of a call with one image, that is ended after 6 s.
+TERMS = CallTerms.of(
+    LambdaShape(1769, "x86_64"), PRICES, CallWork(1, 2, attempt_s=6, function_s=60, looks_s=0.1)
+)
+
+
+@pytest.fixture
+def source(deployment: Any) -> str:
+    """Small frames in the deployment's bucket."""
+    url = f"s3://{deployment.settings.bucket}/frames-{uuid.uuid4().hex}"
+    store = open_store(url)
+    for number in range(N_IMAGES):
+        store.put(f"isim{number:02d}a1q_flt.fits", small_flt(1 + number % 2))
+    return url
+
+
+class Spent:
+    """What AWS charges for what was done since some moment."""
+
+    def __init__(self, aws: Any) -> None:
+        self._aws = aws
+        self._n_runs, self._n_requests = len(aws.invocation_log), len(aws.s3_log)
+
+    def usd(self) -> float:
+        self._aws.wait_until_idle()
+        reports = [record.report for record in self._aws.invocation_log[self._n_runs :]]
+        requests = self._aws.s3_log[self._n_requests :]
+        kinds = Counter(item.kind for item in requests if item.status < 500)
+        usage = Usage(
+            calls=tuple(Call.from_report(report) for report in reports),
+            n_get=kinds["get"] + kinds["head"],
+            n_put=kinds["put"],
+            n_list=kinds["list"],
+            log_nbytes=LOG_NBYTES_A_CALL * len(reports),
+        )
+        # The milliseconds are those that the reports say.
+        billed_ms = sum(report.billed_duration_ms for report in reports)
+        bill = price(usage, PRICES, "x86_64")
+        assert bill.billed_ms == billed_ms
+        return bill.list_usd
+
+
+def hstmap(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hstmap", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+
+
+def test_what_is_billed_stays_below_the_budget_and_the_run_goes_on(
+    deployment: Any, source: str, tmp_path: Path
+) -> None:
+    bucket, config = deployment.settings.bucket, str(deployment.write_config(tmp_path))
+    out, whole = (f"s3://{bucket}/{name}-{uuid.uuid4().hex}" for name in ("out", "whole"))
+    common = ["--config", config, "--batch-size", "1", "--timeout", "6"]
+    deployment.aws.wait_until_idle()
+    deployment.aws.faults.add(Fault("duplicate", function="hstmap", n_times=1))
+    spent = Spent(deployment.aws)
+    # Two calls at a time, and fewer as it goes on; it would take far more to do them all.
+    looks_usd = TERMS.client_usd(TERMS.most_s + 90, 2)
+    budget_usd = 2.1 * TERMS.most_usd + looks_usd + TERMS.reduce_usd(N_IMAGES, 1e6)
+    words = ["map", source, "--out", out, *common, "--budget", f"{budget_usd:.6f}"]
+    stopped = hstmap(*words)
+    assert stopped.returncode == 1, stopped.stdout + stopped.stderr
+    billed_usd = spent.usd()
+    assert 0 < billed_usd < budget_usd
+    (n_left,) = re.findall(rf"left      (\d+) of {N_IMAGES} images", stopped.stderr)
+    store = open_store(out)
+    assert len(list(store.list("parts/"))) == N_IMAGES - int(n_left) > 0
+    assert not store.exists("sources.parquet")
+    # What it says to have spent is no less than what it has, and not above its budget.
+    (said,) = re.findall(r"\$([\d.]+) of \$[\d.]+ is spent at most; with one", stopped.stderr)
+    assert billed_usd <= float(said) + 1e-6
+    assert "simulated" not in stopped.stderr
+
+    going_on = shlex.split(stopped.stderr.splitlines()[-1])[3:]
+    finished = hstmap(*going_on)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert f"({N_IMAGES - int(n_left)} of {N_IMAGES} are done)" in finished.stdout
+    assert spent.usd() < float(going_on[-1])
+    assert hstmap("map", source, "--out", whole, *common).returncode == 0
+    assert store.get("sources.parquet") == open_store(whole).get("sources.parquet")
