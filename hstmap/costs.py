@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -16,14 +16,14 @@ from hstmap.aws.bill import Bill, Reconciled, reconcile
 from hstmap.aws.price_table import PriceTable
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
 from hstmap.bag.ledger import LEDGER_PREFIX
-from hstmap.bag.task import Attempt
 from hstmap.errors import UsageError
-from hstmap.ledger_reports import LedgerReports, Reports, has_report, worker_calls
+from hstmap.ledger_reports import LedgerReports, Reports, worker_calls
+from hstmap.requests_made import requests_of_run
 from hstmap.run_assumptions import VCPU_MB
 from hstmap.run_calls import RunCalls
 from hstmap.run_plans import planned_usage
 from hstmap.run_profile import Profile
-from hstmap.storage import Store
+from hstmap.storage import RequestCounts, Store
 from hstmap.summary import IMAGES_FILE, SOURCES_FILE
 
 __all__ = [
@@ -70,6 +70,8 @@ class RunBill:
         ``planned``, ``worker`` and ``report``, what was used by who says so.
     missing : dict of str to int
         Calls of which no REPORT line is there, by how their attempts ended.
+    requests : dict of str to int
+        Of S3, by who made them: see `hstmap.requests_made.Origin`.
     notes : tuple of str
         What is taken for granted.
     """
@@ -79,6 +81,7 @@ class RunBill:
     shape: LambdaShape
     usages: dict[Any, Usage]
     missing: dict[str, int]
+    requests: dict[str, int]
     notes: tuple[str, ...]
 
     def under(self, prices: PriceTable) -> Reconciled:
@@ -117,6 +120,7 @@ class RunBill:
             "prices": asdict(prices) | {"lambda_gb_s_usd": dict(prices.lambda_gb_s_usd)},
             "bills": {name: _summed(bill) for name, bill in bills.items() if bill is not None},
             "missing": self.missing,
+            "requests": self.requests,
             "unexplained_ms": result.unexplained_ms,
             "usages": {name: usage.as_dict() for name, usage in self.usages.items()},
         }
@@ -171,6 +175,7 @@ def bill_from_record(content: bytes) -> RunBill:
             shape=LambdaShape(**record["shape"]),
             usages={name: Usage.from_dict(usage) for name, usage in record["usages"].items()},
             missing=dict(record["missing"]),
+            requests=dict(record["requests"]),
             notes=tuple(record["notes"]),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -204,12 +209,13 @@ def bill_run(
     """
     init_s = statistics.median(profile.init_s)
     source = reports or LedgerReports(calls.attempts, shape.memory_mb, init_s)
-    counted = _counted(calls.attempts)
+    made = requests_of_run(store)
+    of_workers = made.by_origin["workers"] + made.by_origin["workers_engine"]
     stored = sum(info.nbytes for info in store.list() if info.key.startswith(_RESULTS))
     told = worker_calls(calls.attempts, shape.memory_mb, init_s)
     usages = {
-        "worker": _with_calls(counted, told, (LOG_NBYTES_A_CALL * len(told), stored)),
-        "report": _with_calls(counted, source.calls(), (source.log_nbytes, stored)),
+        "worker": _with_calls(of_workers, told, (LOG_NBYTES_A_CALL * len(told), stored)),
+        "report": _with_calls(made.total, source.calls(), (source.log_nbytes, stored)),
     }
     planned = planned_usage(store)
     return RunBill(
@@ -218,31 +224,19 @@ def bill_run(
         shape=shape,
         usages=usages if planned is None else {"planned": planned, **usages},
         missing=dict(source.missing),
-        notes=(
-            *source.notes,
-            "requests are those that workers counted for batches that ended well: those of the "
-            "client (manifest, ledger, merging) and of failed attempts are not among them",
-        ),
+        requests={name: counts.n_requests for name, counts in made.by_origin.items()},
+        notes=(*source.notes, *made.notes),
     )
 
 
-def _with_calls(
-    counted: Mapping[str, int], calls: Sequence[Call], nbytes: tuple[int, int]
-) -> Usage:
+def _with_calls(counts: RequestCounts, calls: Sequence[Call], nbytes: tuple[int, int]) -> Usage:
     """Put together requests, calls, and the bytes of logs and results."""
     log_nbytes, stored_nbytes = nbytes
     return Usage(
         calls=tuple(calls),
-        n_get=counted["n_get"] + counted["n_head"],
-        n_put=counted["n_put"],
-        n_list=counted["n_list"],
+        n_get=counts.n_get + counts.n_head,
+        n_put=counts.n_put,
+        n_list=counts.n_list,
         log_nbytes=log_nbytes,
         stored_nbytes=stored_nbytes,
     )
-
-
-def _counted(attempts: Sequence[Attempt]) -> dict[str, int]:
-    """Add up the requests that workers made."""
-    names = ("n_get", "n_put", "n_list", "n_head")
-    told = [attempt.value["requests"] for attempt in attempts if has_report(attempt)]
-    return {name: sum(requests[name] for requests in told) for name in names}

@@ -25,10 +25,12 @@ from hstmap.costs import (
 )
 from hstmap.errors import UsageError
 from hstmap.ledger_reports import LedgerReports
+from hstmap.requests_made import RequestLog
 from hstmap.run_calls import purposes, read_calls
 from hstmap.run_measured import profile_of_run
 from hstmap.run_profile import ImageSample, Profile, load_profile
-from hstmap.storage import open_store
+from hstmap.storage import RequestCounts, open_store
+from hstmap.storage_counts import CallRequests
 from support.archive import write_archive
 
 NOW = load_prices()
@@ -49,10 +51,13 @@ PROFILE = Profile(
 
 def attempt(key, number, status, seconds=1.0, *, final=True, cold=False, value=None):
     error = None if status == "ok" else RemoteError("Error", "why")
+    requests = None
+    if value is not None:
+        requests = CallRequests(RequestCounts(**value["requests"]), RequestCounts(n_put=2, n_get=1))
     return Attempt(
         stage="map", task_key=key, number=number, status=status, final=final, value=value,
         error=error, worker=WorkerInfo("here", 1, cold),
-        submitted_s=100.0, started_s=101.0, ended_s=101.0 + seconds,
+        submitted_s=100.0, started_s=101.0, ended_s=101.0 + seconds, requests=requests,
     )  # fmt: skip
 
 
@@ -75,7 +80,10 @@ ATTEMPTS = [
 
 
 def write_ledger(store, attempts):
-    with Ledger(store, detail=lambda item: item.value) as ledger:
+    """A client's ledger, who has made 3 writes, 2 listings, 5 HEADs and a removal of its own."""
+    own = RequestLog("map")
+    own._hear(RequestCounts(n_put=3, n_list=2, n_head=5, n_delete=1))
+    with Ledger(store, detail=lambda item: item.value) as ledger, own.written_to(ledger):
         for item in attempts:
             ledger(AttemptEnded(item, item.ended_s))
 
@@ -116,9 +124,15 @@ def test_a_run_on_this_machine_is_billed_as_if_it_had_been_on_lambda(store):
     # Workers tell of the two batches that they finished.
     assert result.worker.line("compute").quantity == pytest.approx(4.25 * 2)
     assert bill.missing == {}
-    for name, n in {"s3_get": 12, "s3_put": 5, "s3_list": 0}.items():
-        assert result.report.line(name).quantity == n
-        assert result.remainder_usd(name) == 0
+    # Their batches asked for these, and what brought the calls for a GET and two PUTs each; the
+    # rest is the client's. A HEAD is charged as a GET, and removing is free.
+    for name, n_workers, n_client in (("get", 12 + 2, 5), ("put", 5 + 4, 3), ("list", 0, 2)):
+        assert result.worker.line(f"s3_{name}").quantity == n_workers
+        assert result.report.line(f"s3_{name}").quantity == n_workers + n_client
+    assert {name: n for name, n in bill.requests.items() if n} == {
+        "workers": 17, "workers_engine": 6, "map": 11,
+    }  # fmt: skip
+    assert any("4 invocations left no word" in note for note in bill.notes)
     assert result.report.line("requests").quantity == 6
     usage = bill.usages["report"]
     assert usage.log_nbytes == 6 * LOG_NBYTES_A_CALL
@@ -249,10 +263,13 @@ def test_bill_prints_and_saves_what_a_run_would_have_cost(finished, capsys):
     shown = capsys.readouterr().out
     assert "simulated" in shown.splitlines()[0]
     # Three images: a read each, a catalogue each, and two parts.
-    assert re.search(r"^s3_get +3\.000 requests", shown, re.M)
-    assert re.search(r"^s3_put +5\.000 requests", shown, re.M)
-    assert re.search(r"^requests +2\.000 requests", shown, re.M)
     record = json.loads((finished / BILL_KEY).read_text())
+    worker, report = (record["usages"][name] for name in ("worker", "report"))
+    assert (worker["n_get"], worker["n_put"], worker["n_list"]) == (3, 5, 0)
+    assert report["n_put"] > worker["n_put"]  # the record, the manifest, the summary
+    assert re.search(rf"^s3_put +{report['n_put']}\.000 requests", shown, re.M)
+    assert re.search(r"^requests +2\.000 requests", shown, re.M)
+    assert re.search(r"^s3 +requests by who made them: workers 8, .*map \d+", shown, re.M)
     assert record["simulated"] is True
     assert record["shape"] == {"memory_mb": 1024, "architecture": "arm64"}
     attempts = read_attempts(open_store(str(finished)))

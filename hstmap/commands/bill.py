@@ -80,26 +80,37 @@ def _new_bill(
     arguments: argparse.Namespace, prices: PriceTable, console: Console
 ) -> tuple[RunBill, str]:
     """Make the bill of a run, and save it."""
-    from hstmap.costs import BILL_KEY, bill_run
-    from hstmap.errors import UsageError
+    from hstmap.costs import BILL_KEY
     from hstmap.report_rows import REPORTS_KEY, rows_as_parquet
-    from hstmap.run_calls import read_calls
-    from hstmap.run_profile import load_profile
+    from hstmap.requests_made import recorded
     from hstmap.storage import open_store
 
     store = open_store(arguments.out)
+    with recorded("bill", store):
+        bill, reports = _make_bill(store, arguments, console)
+        saved = f"{store.url}/{BILL_KEY}"
+        if reports is not None:
+            store.put(REPORTS_KEY, rows_as_parquet(reports.rows))
+            saved += f" and {REPORTS_KEY}"
+        store.put(BILL_KEY, bill.as_json(prices))
+    return bill, saved
+
+
+def _make_bill(
+    store: Store, arguments: argparse.Namespace, console: Console
+) -> tuple[RunBill, LambdaReports | None]:
+    """Make the bill of a run, of its REPORT lines if there are any."""
+    from hstmap.costs import bill_run
+    from hstmap.errors import UsageError
+    from hstmap.run_calls import read_calls
+    from hstmap.run_profile import load_profile
+
     calls = read_calls(store)
     reports = _read_reports(store, calls, arguments, console) if calls.on_lambda else None
     if reports is not None and arguments.memory is not None:
         raise UsageError("the run was on Lambda: its REPORT lines tell the memory; omit --memory")
     shape = _shape(arguments, calls)
-    bill = bill_run(store, calls, shape, load_profile(), reports)
-    saved = f"{store.url}/{BILL_KEY}"
-    if reports is not None:
-        store.put(REPORTS_KEY, rows_as_parquet(reports.rows))
-        saved += f" and {REPORTS_KEY}"
-    store.put(BILL_KEY, bill.as_json(prices))
-    return bill, saved
+    return bill_run(store, calls, shape, load_profile(), reports), reports
 
 
 def _read_reports(

@@ -85,7 +85,7 @@ def _demonstrate(aws: LocalAws, arguments: argparse.Namespace, console: Console)
         (["doctor", *target], {0}),
         (["map", *sources, "--out", run_url, "--no-reduce", *target], {0, 1}),
         (["reduce", run_url], {0, 1}),
-        (["bill", run_url, "--architecture", "x86_64"], {0}),
+        (["bill", run_url], {0}),
         (["undeploy", *target], {0}),
     ]
     # The client's own, but none that leads to another AWS.
@@ -101,8 +101,11 @@ def _demonstrate(aws: LocalAws, arguments: argparse.Namespace, console: Console)
         if words[0] == "map":
             aws.wait_until_idle()
     _keep(aws, bucket, out)
-    billed_ms = sum(record.report.billed_duration_ms for record in aws.invocation_log)
-    console.say(f"\nbilled    {billed_ms / 1000:.1f} s in {len(aws.invocation_log)} invocations")
+    deployment, *calls = [record.report.billed_duration_ms for record in aws.invocation_log]
+    console.say(
+        f"\nlambda    billed {sum(calls):,} ms in {len(calls)} invocations by its own log, and "
+        f"{deployment:,} ms for what deploy has tried"
+    )
     console.say(f"results   {out / 'sources.parquet'}")
     return 0
 

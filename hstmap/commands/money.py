@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,14 @@ __all__ = ["assumption_lines", "bill_lines", "choice_lines", "estimate_line", "e
 _WIDTH = 100
 
 
-def assumption_lines(notes: Iterable[str]) -> list[str]:
-    """Say what is taken for granted.
+def assumption_lines(notes: Iterable[str], label: str = "assumed") -> list[str]:
+    """Say what is taken for granted, or to be known.
 
     Parameters
     ----------
     notes : iterable of str
+    label : str
+        What the lines begin with.
 
     Returns
     -------
@@ -33,7 +36,7 @@ def assumption_lines(notes: Iterable[str]) -> list[str]:
         line
         for note in notes
         for line in textwrap.wrap(
-            note, _WIDTH, initial_indent="assumed   ", subsequent_indent=" " * 10
+            note, _WIDTH, initial_indent=f"{label:10s}", subsequent_indent=" " * 10
         )
     ]
 
@@ -60,23 +63,41 @@ def bill_lines(bill: RunBill, prices: PriceTable) -> list[str]:
     shape = bill.shape
     lines = [
         f"bill      {kind}; {shape.memory_mb} MB, {shape.architecture}, prices {prices.name}",
-        f"{'':16s}{'quantity':>16s} {'':9s}{'planned':>12s}{'worker':>12s}{report_name:>12s}"
-        f"{'net':>12s}{'remainder':>12s}",
+        f"{'US dollars':16s}{'quantity':>16s} {'':9s}{'planned':>12s}{'worker':>12s}"
+        f"{report_name:>12s}{'remainder':>12s}{'net':>12s}",
+        *_table(result),
+        f"columns   {report_name} is what is charged at list price, net after the month's free "
+        f"tier; remainder is",
+        f"          {report_name} less worker: what the workers do not account for",
     ]
-    lines += _table(result)
     if result.report is not None:
-        spent = result.report.compute_usd
-        apart = ", ".join(f"{name} ${usd:.6f}" for name, usd in spent.items())
-        lines.append(f"calls     {apart} ({report_name}, list price)")
-    if result.unexplained_ms is not None:
-        lines.append(f"remainder {result.unexplained_ms} ms of the REPORT lines are unexplained")
+        lines += _call_lines(bill, result.report, result.unexplained_ms)
+    if made := ", ".join(f"{name} {n:,}" for name, n in bill.requests.items() if n):
+        lines += assumption_lines([f"requests by who made them: {made}"], "s3")
     if bill.missing:
         how = ", ".join(f"{n:,} {status}" for status, n in bill.missing.items())
         lines.append(
             f"missing   {sum(bill.missing.values()):,} calls have no REPORT line ({how}): Lambda "
             "dropped them, or has not written it yet"
         )
-    return lines + assumption_lines(bill.notes)
+    return lines + assumption_lines(bill.notes, "assumed" if bill.simulated else "note")
+
+
+def _call_lines(bill: RunBill, report: Bill, unexplained_ms: int | None) -> list[str]:
+    """Say what calls were for, and whether their sum is what Lambda says."""
+    counts: Counter[str] = Counter()
+    for call in bill.usages["report"].calls:
+        counts[call.purpose] += call.n
+    apart = ", ".join(
+        f"{counts[purpose]:,} {purpose} ${usd:.6f}" for purpose, usd in report.compute_usd.items()
+    )
+    lines = [f"calls     {apart}"]
+    if unexplained_ms is not None:
+        lines.append(
+            f"billed    {report.billed_ms:,} ms in {sum(counts.values()):,} REPORT lines, of which "
+            f"{unexplained_ms:,} ms are unexplained"
+        )
+    return lines
 
 
 def choice_lines(choice: Choice) -> list[str]:
@@ -185,11 +206,11 @@ def _table(result: Reconciled) -> list[str]:
         line = last.line(name)
         rows.append(
             f"{name:16s}{line.quantity:16,.3f} {unit:9s}{''.join(cells)}"
-            f"{_usd(line.net_usd)}{_usd(result.remainder_usd(name))}"
+            f"{_usd(result.remainder_usd(name))}{_usd(line.net_usd)}"
         )
     totals = [_usd(bill.list_usd if bill else None) for bill in bills]
     remainder = _total_remainder(result.worker, result.report)
-    rows.append(f"{'total':42s}{''.join(totals)}{_usd(last.net_usd)}{_usd(remainder)}")
+    rows.append(f"{'total':42s}{''.join(totals)}{_usd(remainder)}{_usd(last.net_usd)}")
     return rows
 
 

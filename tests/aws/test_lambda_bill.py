@@ -26,6 +26,7 @@ from hstmap.cli import main
 from hstmap.commands import engines
 from hstmap.costs import bill_from_record
 from hstmap.report_rows import calls_of_rows, read_rows
+from hstmap.requests_made import requests_of_run
 from hstmap.storage import open_store
 from hstmap.wfc3.simulate import make_sample
 from support.archive import small_flt
@@ -118,6 +119,15 @@ def test_the_bill_is_what_the_report_lines_say(billed, deployment):
     assert {row.architecture for row in run.rows} == {deployment.settings.architecture}
     assert run.record["missing"] == {}
     assert run.record["shape"]["memory_mb"] == deployment.settings.memory_mb
+    assert "0 ms are unexplained" in run.shown
+    made = requests_of_run(run.store)
+    usages = run.record["usages"]
+    of_workers = made.by_origin["workers"] + made.by_origin["workers_engine"]
+    assert usages["worker"]["n_put"] == of_workers.n_put >= 3 * N_IMAGES  # a part, and two answers
+    assert usages["report"]["n_put"] == (made.total - made.by_origin["bill"]).n_put
+    # What workers say by their own clocks is less than what is billed, and not by much.
+    told, billed_ms = run.record["bills"]["worker"]["billed_ms"], run.billed_ms
+    assert 0.5 * billed_ms < told <= billed_ms
     assert main(["bill", run.store.url, "--memory", "512"]) == 2  # the lines know better
 
 
