@@ -48,6 +48,9 @@ class Assumptions:
     twin_fraction, twin_slowdown : float
         A slow attempt's task gets a second one after so many typical durations, once three
         quarters of the tasks are done; at most this fraction of the tasks does.
+    poll_s : float
+        The client looks so often what has ended, and sends the next calls then (Lithops'
+        monitoring_interval).
     fan_in : int
         Parts that a call of the reduce merges.
     """
@@ -67,6 +70,7 @@ class Assumptions:
     retries: int = 2
     twin_fraction: float = 0.05
     twin_slowdown: float = 3.0
+    poll_s: float = 2.0
     fan_in: int = 16
 
 

@@ -24,9 +24,11 @@ __all__ = ["ModelResult", "client_merge_s", "count_usage", "simulate_run"]
 
 _N_AHEAD: Final = 2  # as hstmap.worker fetches ahead
 _IMAGE_ROW_NBYTES: Final = 2000  # as JSON in a part; a table of them is smaller
-#: Of the engine, for each call: who starts and how it ended; the function, and the client's look.
+#: Of the engine, for each call: that it began and how it ended; and the client reads the latter.
 _N_PUT_CALL: Final = 2
-_N_GET_CALL: Final = 2
+_N_GET_CALL: Final = 1
+#: Names that the client finds when it looks, beside those of the calls under way.
+_MOST_LISTED: Final = 1000
 _LISTED_A_PAGE: Final = 1000
 
 
@@ -245,10 +247,10 @@ class _Simulation:
         if is_first:
             self.task_done[attempt.task] = True
             self.n_left -= 1
-            self.map_s = now_s
+            self.map_s = self.seen_s(now_s)
             for image in self.tasks[attempt.task]:
                 self.n_times_done[image] += 1
-        self.free(now_s, attempt.environment)
+        self.look_and_free(now_s, attempt)
 
     def fail(self, now_s: float, attempt: _Attempt) -> None:
         """Try again, or give up."""
@@ -258,13 +260,20 @@ class _Simulation:
             purpose = "twin"
         elif gives_up and not any(item.task == attempt.task for item in self.running - {attempt}):
             self.n_left -= 1
-            self.map_s = max(self.map_s, now_s)
+            self.map_s = max(self.map_s, self.seen_s(now_s))
         elif not gives_up:
             self.queue.append(attempt.task)
         self.finish(now_s, attempt, purpose)
-        self.free(now_s, attempt.environment)
-        while self.idle and self.queue:
-            self.free(now_s, self.idle.pop(0))
+        self.look_and_free(now_s, attempt)
+
+    def seen_s(self, now_s: float) -> float:
+        """Say when the client sees what has happened."""
+        poll_s = self.assume.poll_s
+        return math.ceil(now_s / poll_s) * poll_s if poll_s else now_s
+
+    def look_and_free(self, now_s: float, attempt: _Attempt) -> None:
+        """Let the client see that an attempt ended, and send what comes next."""
+        self.at(self.seen_s(now_s), self.free, attempt.environment)
 
     def finish(self, now_s: float, attempt: _Attempt, purpose: Purpose) -> None:
         """Write an attempt into the bill."""
@@ -318,7 +327,9 @@ class _Simulation:
         """Add up what was used."""
         n_gets = round(self.n_gets * self.profile.n_get_image)
         done = replace(self.shape, n_images=max(1, sum(self.n_times_done)))
-        return count_usage(done, self.profile, self.calls, (n_gets, self.n_puts), self.map_s)
+        return count_usage(
+            done, self.profile, self.calls, (n_gets, self.n_puts), self.map_s, self.assume
+        )
 
 
 def client_merge_s(n_images: int, profile: Profile, assumptions: Assumptions) -> float:
@@ -345,6 +356,7 @@ def count_usage(
     calls: Sequence[Call],
     n_requests: tuple[int, int],
     map_s: float,
+    assumptions: Assumptions,
 ) -> Usage:
     """Put what workers do, what their calls take beside it, and what is stored together.
 
@@ -356,21 +368,26 @@ def count_usage(
     n_requests : (int, int)
         GETs and PUTs of the workers, for images and results.
     map_s : float
+    assumptions : Assumptions
 
     Returns
     -------
     Usage
     """
     n_calls = sum(call.n for call in calls)
+    n_environments = min(shape.n_workers, n_calls)
+    n_looks = 2 * (1 + math.ceil(map_s / assumptions.poll_s)) if assumptions.poll_s else n_calls
+    n_listed = n_environments + min(2 * n_calls, _MOST_LISTED)
     stored = shape.n_images * 2 * profile.part_nbytes_image  # in parts and in the summary
     if shape.catalogs != "none":
         stored += shape.n_images * profile.catalog_nbytes_image
     return Usage(
         calls=tuple(calls),
-        n_get=n_requests[0] + _N_GET_CALL * n_calls,
-        n_put=n_requests[1] + _N_PUT_CALL * n_calls,
-        # The client lists once a second what has ended.
-        n_list=math.ceil(map_s + 1) * math.ceil(2 * n_calls / _LISTED_A_PAGE),
+        # What calls do is one object, which each environment gets once.
+        n_get=n_requests[0] + _N_GET_CALL * n_calls + n_environments,
+        n_put=n_requests[1] + _N_PUT_CALL * n_calls + 1,
+        # The client looks again at once when it has found something.
+        n_list=n_looks * math.ceil(n_listed / _LISTED_A_PAGE),
         log_nbytes=LOG_NBYTES_A_CALL * n_calls,
         stored_nbytes=round(stored),
     )

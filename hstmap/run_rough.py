@@ -62,7 +62,8 @@ def rough_run(shape: RunShape, profile: Profile, assumptions: Assumptions) -> Ro
     n_gets = round(shape.n_images * profile.n_get_image)
     n_catalogs = {"image": shape.n_images, "batch": n_calls, "none": 0}[shape.catalogs]
     n_puts = n_calls + n_catalogs
-    worked_s, n_cold = _work(shape, call_s, assume)
+    # On average the client looks half an interval after a call has ended.
+    worked_s, n_cold = _work(shape, call_s + assume.poll_s / 2, assume)
     sent_s = n_calls / assume.calls_a_second + call_s
     stored_s = max(n_puts / assume.put_rate, n_gets / assume.get_rate)
     busy_s = init_s + max(worked_s, sent_s)
@@ -80,7 +81,7 @@ def rough_run(shape: RunShape, profile: Profile, assumptions: Assumptions) -> Ro
         Call(call_ms / 2, shape.memory_mb, purpose="retry", n=n_failed),
     ]
     made = [call for call in calls if call.n]
-    usage = count_usage(shape, profile, made, (n_gets, n_puts), map_s)
+    usage = count_usage(shape, profile, made, (n_gets, n_puts), map_s, assume)
     return RoughResult(map_s, client_merge_s(shape.n_images, profile, assume), call_s, usage)
 
 

@@ -33,7 +33,7 @@ EVEN = Profile(
 #: Nothing is random, nothing waits for anything but its own worker.
 QUIET = Assumptions(
     calls_a_second=1e9, first_byte_s=0.1, bandwidth_nbytes_s=75e6, get_rate=1e9, put_rate=1e9,
-    cpu_ratio=1.0, init_ratio=2.0, straggler_share=0.0, failure_share=0.0, twin_fraction=0.0,
+    cpu_ratio=1.0, init_ratio=2.0, straggler_share=0.0, failure_share=0.0, twin_fraction=0.0, poll_s=0.0,
 )  # fmt: skip
 
 
@@ -105,6 +105,30 @@ def test_a_worker_that_computes_fast_waits_for_its_link():
     shape = RunShape(100, 1, 100, catalogs="none")
     result = simulate_run(shape, fast, dataclasses.replace(QUIET, first_byte_s=0.0))
     assert result.map_s == pytest.approx(2 + 100 * NBYTES / 75e6 + 1.0, rel=1e-3)
+
+
+def test_a_client_that_looks_seldom_finds_ended_calls_late():
+    shape = RunShape(40, 4, 1, catalogs="none")
+    often, seldom = (dataclasses.replace(QUIET, poll_s=poll_s) for poll_s in (0.0, 2.0))
+    at_once, late = (simulate_run(shape, EVEN, item) for item in (often, seldom))
+    call_s = at_once.usage.calls[-1].duration_ms / 1000
+    assert at_once.map_s == pytest.approx(2 + 10 * call_s, abs=1e-3)
+    # Each round waits for the next look; what a call takes and costs is the same.
+    assert late.map_s % 2 == pytest.approx(0)
+    rounds = [math.ceil((2 + call_s) / 2) * 2]
+    for _ in range(9):
+        rounds.append(math.ceil((rounds[-1] + call_s) / 2) * 2)
+    assert late.map_s == pytest.approx(rounds[-1])
+    took = [[call.duration_ms for call in item.usage.calls] for item in (late, at_once)]
+    assert took[0] == pytest.approx(took[1])
+
+
+@pytest.mark.parametrize(("catalogs", "n_files"), [("image", 40), ("batch", 10), ("none", 0)])
+def test_requests_are_those_of_images_results_and_calls(catalogs, n_files):
+    usage = simulate_run(RunShape(40, 5, 4, catalogs=catalogs), EVEN, QUIET).usage
+    assert usage.n_calls == 10
+    assert usage.n_get == 40 + 10 + 5  # images, what calls say in the end, the function
+    assert usage.n_put == 10 + n_files + 2 * 10 + 1  # parts, catalogues, calls, the function
 
 
 def test_the_rates_of_s3_bound_the_time():

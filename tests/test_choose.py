@@ -30,7 +30,7 @@ EVEN = Profile(
 )  # fmt: skip
 QUIET = Assumptions(
     calls_a_second=1e9, first_byte_s=0.1, get_rate=1e9, put_rate=1e9,
-    straggler_share=0.0, failure_share=0.0, twin_fraction=0.0,
+    straggler_share=0.0, failure_share=0.0, twin_fraction=0.0, poll_s=0.0,
 )  # fmt: skip
 SMALL = Sweep(memory_mb=(512, 1024, 1769, 3008), batch_sizes=(1, 5, 20, 50))
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mocpy import MOC
 
+from hstmap import sky
 from hstmap.cli import main
 from hstmap.sky import coverage_moc, healpix_29
 from hstmap.wfc3.schema import SOURCE_COLUMNS, SUMMARY_COLUMNS
@@ -96,6 +97,17 @@ def test_the_coverage_holds_the_sources(out):
 
 def test_no_footprint_no_coverage():
     assert coverage_moc([]) is None
+
+
+def test_the_coverage_does_not_depend_on_how_many_are_done_at_a_time(monkeypatch):
+    footprints = [
+        f"POLYGON ICRS {ra} 10.0 {ra} 10.03 {ra + 0.03} 10.03 {ra + 0.03} 10.0"
+        for ra in (20.0, 20.01, 50.0, 50.02, 80.0)
+    ]
+    at_once = coverage_moc(footprints)
+    monkeypatch.setattr(sky, "_POLYGONS_A_TIME", 2)
+    assert coverage_moc(footprints) == at_once
+    assert coverage_moc(footprints[:3]) != at_once
 
 
 def test_a_footprint_is_the_outline_of_the_image(out):
