@@ -55,7 +55,7 @@ class Account:
     ) -> None:
         self.terms = terms
         self.budget_usd = budget_usd
-        self._earlier_usd = earlier_usd
+        self.earlier_usd = earlier_usd
         self._to_come_usd = to_come_usd
         self.begin_usd = begin_usd
         self._charged_usd = begin_usd
@@ -68,7 +68,7 @@ class Account:
         """What was spent at most, by earlier maps too; without what is in flight."""
         seconds = 0.0 if math.isnan(self._first_s) else self._last_s - self._first_s
         looked_usd = self.terms.client_usd(seconds, self._n_sent)
-        return self._earlier_usd + self._charged_usd + looked_usd
+        return self.earlier_usd + self._charged_usd + looked_usd
 
     @property
     def n_in_flight(self) -> int:

@@ -96,33 +96,32 @@ class Spending:
                 f"(from {usd_text(account.spent_usd + usd.low - extra)} to "
                 f"{usd_text(account.spent_usd + usd.high - extra)}; "
                 f"{usd_text(account.spent_usd)} of it is spent), above the budget of {budget}: "
-                f"give --budget {self.enough(1.0):g}, --limit, another --memory or --batch-size, "
+                f"give --budget {self.enough():g}, --limit, another --memory or --batch-size, "
                 "or --catalogs batch"
             )
         if not account.may_send():
             raise UsageError(
                 f"a budget of {budget} lets no call be sent{self._kind()}: one could cost "
                 f"{usd_text(account.terms.most_usd)}, if it ran for {account.terms.most_s:g} s. "
-                f"Give --budget {self.enough(1.0):g}, or a shorter --timeout"
+                f"Give --budget {self.enough():g}, or a shorter --timeout"
             )
 
-    def enough(self, share_left: float) -> float:
+    def enough(self, left_usd: float | None = None) -> float:
         """Say which budget would do to go on.
 
         Parameters
         ----------
-        share_left : float
-            Of what is estimated, how much is left.
+        left_usd : float, optional
+            What is still to be spent; by default what was expected before.
 
         Returns
         -------
         float
-            US dollars, to two digits: what is spent, what is left with a third on top, and a call
-            at its most.
+            US dollars, to two digits: what is spent, what is left with a third on top, and what
+            must be there for a last call.
         """
-        account = self.account
-        more = account.spent_usd + 4 / 3 * share_left * self.expected_usd
-        return _rounded_up(more + account.needed_usd() - account.spent_usd)
+        left_usd = self.expected_usd if left_usd is None else left_usd
+        return _rounded_up(self.account.needed_usd() + 4 / 3 * left_usd)
 
     def stop_lines(self, result: MapResult, words: Sequence[str]) -> list[str]:
         """Say that the budget stopped the run, what is done, and how to go on.
@@ -140,13 +139,16 @@ class Spending:
         account = self.account
         n_todo = self.estimate.shape.n_images
         left = f"{result.n_left:,} of {n_todo:,} images"
+        # What was expected of an image, or what it turned out to take.
+        spent_usd = account.spent_usd - account.earlier_usd
+        image_usd = max(self.expected_usd / n_todo, spent_usd / max(1, n_todo - result.n_left))
         return [
             f"budget    {usd_text(account.spent_usd)} of {usd_text(account.budget_usd or 0.0)} "
             f"is spent at most{self._kind()}; with one more call, which could cost "
             f"{usd_text(account.terms.most_usd)}, and with what is to come after it, it could be "
             f"{usd_text(account.needed_usd())}",
             f"left      {left}; what is done is kept, and this goes on with it:",
-            f"          {command_with_budget(words, self.enough(result.n_left / n_todo))}",
+            f"          {command_with_budget(words, self.enough(image_usd * result.n_left))}",
         ]
 
     def _kind(self) -> str:
