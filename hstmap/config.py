@@ -40,6 +40,8 @@ class Settings:
         Memory of a worker, where the backend lets that be chosen: Lithops' ``runtime_memory``.
     budget_usd : float, optional
         What a run may cost, US dollars.
+    prices : str, optional
+        Name or file of the table of prices that it is reckoned with.
     lithops : mapping
         The rest of the file, which is Lithops' own.
     file : str
@@ -55,6 +57,7 @@ class Settings:
     timeout_s: float | None = 600.0
     memory_mb: int | None = None
     budget_usd: float | None = None
+    prices: str | None = None
     lithops: Mapping[str, Any] = field(default_factory=lambda: dict(_DEFAULT_LITHOPS))
     file: str = ""
     given: frozenset[str] = frozenset()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from argparse import Namespace
+from importlib.resources import files
 
 import pytest
 
-from hstmap.aws.price_table import load_prices
+from hstmap.aws.price_table import DEFAULT_PRICES, load_prices
 from hstmap.bag.ledger import read_ledger
 from hstmap.budget import ACCOUNT_EVENT
 from hstmap.cli import main
 from hstmap.commands.spending import command_with_budget, open_spending, usd_text
 from hstmap.config import Settings
+from hstmap.errors import UsageError
 from hstmap.estimate import estimate_run
 from hstmap.pipeline import RunOptions, plan_run
 from hstmap.run_assumptions import RunShape
@@ -57,7 +60,7 @@ def spending_of(images, out, **settings):
     plan = plan_run(resolve_sources([str(images)]), str(out), RunParameters(), options)
     shape = RunShape(plan.n_todo, batch_size=1)
     estimate = estimate_run(shape, load_profile(), load_prices(), "arm64")
-    return open_spending(plan, Settings(engine="inprocess", **settings), options, estimate)
+    return open_spending(plan, Settings(**{"engine": "inprocess"} | settings), options, estimate)
 
 
 def one_call(images, out):
@@ -168,6 +171,35 @@ def test_attempts_of_a_run_with_a_budget_end_sooner_unless_somebody_says_when(im
     chosen = spending_of(images, out, budget_usd=1.0, timeout_s=90.0, given=given)
     assert chosen.settings.timeout_s == 90
     assert chosen.account.terms.most_usd > bounded.account.terms.most_usd
+
+
+def test_a_table_of_prices_can_be_given(hstmap, images, tmp_path):
+    cheap = json.loads((files("hstmap.aws") / "prices" / f"{DEFAULT_PRICES}.json").read_text())
+    cheap |= {name: 1e-12 for name in cheap if name.endswith("_usd")}
+    cheap["lambda_gb_s_usd"] = {"arm64": 1e-12, "x86_64": 1e-12}
+    (tmp_path / "cheap.json").write_text(json.dumps(cheap))
+    words = mapped(images, tmp_path / "out", "--budget", "0.00001", "--dry-run")
+    assert hstmap(*words).status == 2
+    assert hstmap(*words, "--prices", "cheap.json").status == 0
+
+
+@pytest.mark.parametrize(("region", "given", "is_taken"), [
+    ("us-east-1", (), True),
+    ("eu-west-2", (), False),
+    ("eu-west-2", ("prices",), True),
+])  # fmt: skip
+def test_a_budget_is_reckoned_with_the_prices_of_the_functions_region(
+    images, tmp_path, region, given, is_taken
+):
+    lithops = {"lithops": {"backend": "aws_lambda"}, "aws": {"region": region}}
+    settings = {"lithops": lithops, "given": frozenset(given), "engine": "lithops"}
+    out = tmp_path / "out"
+    assert not spending_of(images, out, **settings).simulated  # without a budget it is no matter
+    if is_taken:
+        assert not spending_of(images, out, budget_usd=1.0, **settings).simulated
+        return
+    with pytest.raises(UsageError, match=r"hstmap prices --region eu-west-2 -o eu-west-2\.json"):
+        spending_of(images, out, budget_usd=1.0, **settings)
 
 
 def test_what_an_earlier_map_spent_is_the_runs_also_when_it_begins_afresh(hstmap, images, tmp_path):

@@ -71,7 +71,7 @@ def test_what_was_chosen_is_told_from_what_is_the_default(tmp_path):
     [
         (
             "hstmap: {workers: 3}",
-            "has workers; it may have batch_size, budget_usd, engine, memory_mb, n_workers",
+            "has workers; it may have batch_size, budget_usd, engine, memory_mb, n_workers, prices",
         ),
         ("hstmap: [1]", "must have sections"),
         ("hstmap: {n_workers: 0}", "n_workers is 0; give a whole number, 1 or more"),

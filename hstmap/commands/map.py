@@ -55,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the run may cost, all its maps together: nothing is sent that could pass it",
     )  # fmt: skip
     running.add_argument(
+        "--prices", metavar="NAME_OR_FILE", help="the table that costs are reckoned with"
+    )
+    running.add_argument(
         "--catalogs", choices=("image", "batch", "none"), default="image",
         help="FITS catalogues: a file an image; a file a task with a table an image, which S3 "
         "charges far less for; or none (default: %(default)s)",
@@ -123,6 +126,7 @@ def _intent(arguments: argparse.Namespace, console: Console, requests: RequestLo
         timeout_s=arguments.timeout,
         memory_mb=chosen_or_none(arguments.memory),
         budget_usd=arguments.budget,
+        prices=arguments.prices,
     )
     check_choice(arguments, local=settings.is_local)
     options = _options(arguments, settings)

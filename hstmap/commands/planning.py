@@ -258,7 +258,7 @@ def foresee_map(intent: Intent, profile: Profile, wish: Wish) -> Foreseen:
     """
     import os
 
-    from hstmap.aws.price_table import load_prices
+    from hstmap.aws.price_table import DEFAULT_PRICES, load_prices
     from hstmap.commands.spending import function_shape
     from hstmap.run_assumptions import RunShape
 
@@ -272,7 +272,8 @@ def foresee_map(intent: Intent, profile: Profile, wish: Wish) -> Foreseen:
         memory_mb=function.memory_mb,
         catalogs=intent.options.catalogs,
     )
-    return foresee(shape, profile, load_prices(), function.architecture, wish)
+    prices = load_prices(settings.prices or DEFAULT_PRICES)
+    return foresee(shape, profile, prices, function.architecture, wish)
 
 
 def prepare(

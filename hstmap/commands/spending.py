@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from hstmap.aws.price_table import PriceTable
     from hstmap.budget import Account
     from hstmap.charges import CallTerms
     from hstmap.config import Settings
@@ -172,17 +173,26 @@ def open_spending(
     Returns
     -------
     Spending
+
+    Raises
+    ------
+    UsageError
+        If there is a budget, and the prices that it would be reckoned with are of another region.
     """
+    from hstmap.aws.price_table import DEFAULT_PRICES, load_prices
     from hstmap.bag.ledger import read_ledger
     from hstmap.budget import Account, spent_before
     from hstmap.run_profile import load_profile
     from hstmap.storage import open_store
 
     place = _place(settings)
+    prices = load_prices(settings.prices or DEFAULT_PRICES)
+    if settings.budget_usd is not None and "prices" not in settings.given:
+        _check_region(prices, place)
     function_s = _MOST_CALL_S if place is None else float(place.timeout_s)
     if settings.budget_usd is not None and "timeout_s" not in settings.given:
         settings = settings.with_options(timeout_s=_attempt_s(estimate, function_s))
-    terms = _terms(plan, settings, function_s)
+    terms = _terms(plan, settings, function_s, prices)
     # A ledger stays when a run is done afresh: what it tells of was paid for.
     earlier_usd = spent_before(read_ledger(open_store(plan.out, options.out_options)), terms)
     largest = max(len(batch.images) for batch in plan.batches)
@@ -224,8 +234,19 @@ def _place(settings: Settings) -> LambdaPlace | None:
     return LambdaPlace(**facts[PLACE_FACT]) if PLACE_FACT in facts else None
 
 
-def _terms(plan: RunPlan, settings: Settings, function_s: float) -> CallTerms:
-    from hstmap.aws.price_table import load_prices
+def _check_region(prices: PriceTable, place: LambdaPlace | None) -> None:
+    """Refuse to promise what holds elsewhere only."""
+    from hstmap.errors import UsageError
+
+    if place is not None and place.region != prices.region:
+        raise UsageError(
+            f"a budget is reckoned with the prices of {prices.region}, and {place.function} is in "
+            f"{place.region}: fetch those, by python -m hstmap prices --region {place.region} "
+            f"-o {place.region}.json, and give --prices {place.region}.json"
+        )
+
+
+def _terms(plan: RunPlan, settings: Settings, function_s: float, prices: PriceTable) -> CallTerms:
     from hstmap.charges import CallTerms, CallWork
 
     looks_s = settings.lithops.get("lithops", {}).get("monitoring_interval") or _LOOKS_S
@@ -236,7 +257,7 @@ def _terms(plan: RunPlan, settings: Settings, function_s: float) -> CallTerms:
         function_s=function_s,
         looks_s=float(looks_s),
     )
-    return CallTerms.of(function_shape(settings), load_prices(), work)
+    return CallTerms.of(function_shape(settings), prices, work)
 
 
 def _attempt_s(estimate: Estimate, function_s: float) -> float:
