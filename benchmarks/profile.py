@@ -1,7 +1,9 @@
 """Measure what images take, for plans and simulations: makes a profile file.
 
 Runs simulated scenes of all kinds, and real frames where a folder of them is given, one after
-another in this process, with a catalogue for each; starts a worker's Python a few times.
+another in this process, with a catalogue for each, and once more in a worker for its memory;
+starts a worker's Python a few times. What the reduce takes is that of synthetic parts, for as many
+sources an image as these have on average.
 """
 
 from __future__ import annotations
@@ -15,15 +17,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import reduce
 from benchmarks.measuring import machine_lines
+from benchmarks.reduce import Size
 from hstmap.cli import main as hstmap
 from hstmap.run_measured import profile_of_run
+from hstmap.parts import placed_images
 from hstmap.run_profile import DEFAULT_PROFILE, ImageSample, Profile
 from hstmap.storage import open_store
 from hstmap.wfc3.simulate import simulate_flt
 from hstmap.wfc3.simulate_scene import SCENES, scene
 
 BATCH_SIZE = 8
+_REDUCED = (Size(10, 100, 300), Size(40, 100, 10), Size(40, 100, 300))
+_REDUCED_SHORT = (Size(2, 10, 20), Size(8, 10, 1), Size(8, 10, 20))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +50,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         sources = [folder / "images", *([arguments.frames] if arguments.frames else [])]
         init_s = tuple(_start_s() for _ in range(2 if arguments.short else 7))
         profiles = [_measured(sources, folder / f"out{i}", init_s) for i in range(n_runs)]
-        of_one_scene = sorted((folder / "images").glob("i000*"))
-        few = [_measured(of_one_scene, folder / f"few{i}", init_s) for i in range(n_runs)]
+        rows = [item.row for item in placed_images(open_store(str(folder / "out0"))).values()]
+        sources_an_image = sum(row["n_sources"] for row in rows) / len(rows)
+        peak_memory_nbytes = _peak_memory(sources, folder / "peak")
+    _, (_, image_s, source_s) = reduce.measure(_REDUCED_SHORT if arguments.short else _REDUCED)
     profile = replace(
         profiles[0],
         name=DEFAULT_PROFILE,
@@ -52,7 +61,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         f"{' with real frames' if arguments.frames else ''}, {n_runs} runs",
         images=tuple(image for item in profiles for image in item.images),
         overhead_s=tuple(value for item in profiles for value in item.overhead_s),
-        reduce_s_image=_further_image_s(few, profiles),
+        reduce_s_image=round(image_s + source_s * sources_an_image, 6),
+        peak_memory_nbytes=peak_memory_nbytes,
     )
     if arguments.output:
         arguments.output.write_text(profile.as_json())
@@ -60,8 +70,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "n_images": len(profile.images),
         "mean_compute_s": profile.mean_compute_s,
         "mean_nbytes_read": profile.mean_nbytes_read,
+        "sources_an_image": sources_an_image,
         "init_s": sorted(profile.init_s)[len(profile.init_s) // 2],
         "reduce_s_image": profile.reduce_s_image,
+        "peak_memory_mb": profile.peak_memory_nbytes / 2**20,
         "part_nbytes_image": profile.part_nbytes_image,
         "catalog_nbytes_image": profile.catalog_nbytes_image,
     }
@@ -80,23 +92,10 @@ def simulate(folder: Path, n_each: int) -> None:
             (folder / image.filename).write_bytes(image.content)
 
 
-def _further_image_s(few: list[Profile], many: list[Profile]) -> float:
-    """Tell what a further image adds to a reduce from the fastest of two sizes, s."""
-    sizes = [len(few[0].images), len(many[0].images)]
-    times_s = [
-        min(item.reduce_s_image for item in profiles) * size
-        for profiles, size in zip((few, many), sizes, strict=True)
-    ]
-    return round(max(0.0, times_s[1] - times_s[0]) / (sizes[1] - sizes[0]), 6)
-
-
 def _measured(sources: list[Path], out: Path, init_s: tuple[float, ...]) -> Profile:
-    """Run the map alone on this process, and the reduce after it."""
+    """Run the map alone in this process."""
     hstmap(["map", *map(str, sources), "-o", str(out), "--engine", "inprocess", "--quiet",
             "--batch-size", str(BATCH_SIZE), "--no-reduce"])  # fmt: skip
-    started = time.perf_counter()
-    hstmap(["reduce", str(out), "--quiet"])
-    reduce_s = time.perf_counter() - started
     machine = machine_lines()
     unmeasured = ImageSample(0.0, 0.0, 0)
     base = Profile(
@@ -109,8 +108,14 @@ def _measured(sources: list[Path], out: Path, init_s: tuple[float, ...]) -> Prof
         profile,
         machine=machine["machine"].split(maxsplit=1)[1],
         date=machine["date"].split(maxsplit=1)[1],
-        reduce_s_image=reduce_s / len(profile.images),
     )
+
+
+def _peak_memory(sources: list[Path], out: Path) -> int:
+    """Tell what a worker holds that does all images in one batch, bytes."""
+    hstmap(["map", *map(str, sources), "-o", str(out), "--quiet", "--workers", "1",
+            "--batch-size", "100", "--no-reduce"])  # fmt: skip
+    return profile_of_run(open_store(str(out))).peak_memory_nbytes
 
 
 def _start_s() -> float:
