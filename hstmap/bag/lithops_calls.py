@@ -5,6 +5,7 @@ The uses of Lithops' internals are written against the pinned version, 3.8.0.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import pickle
@@ -22,6 +23,7 @@ from hstmap.bag.wire import Program, perform
 
 __all__ = [
     "CALL_MARK",
+    "end_executor",
     "import_lithops",
     "make_executor",
     "send_calls",
@@ -95,6 +97,22 @@ def _arguments_in_events(most_nbytes: int) -> Iterator[None]:
         yield
     finally:
         job.MAX_DATA_IN_PAYLOAD = before
+
+
+def end_executor(executor: Any) -> None:
+    """End an executor, and let go of it: Lithops keeps each until the interpreter ends.
+
+    Parameters
+    ----------
+    executor : object
+        From `make_executor`.
+    """
+    executor.invoker.stop()
+    executor.compute_handler.clear()
+    pool = getattr(executor.invoker, "executor", None)  # backends elsewhere have one
+    if pool is not None:
+        pool.shutdown(wait=False, cancel_futures=True)
+    atexit.unregister(executor._clean_at_exit)
 
 
 def send_calls(

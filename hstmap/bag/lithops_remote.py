@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from hstmap.bag.invocations import Letter, Ticket
-from hstmap.bag.lithops_calls import import_lithops, make_executor, send_calls
+from hstmap.bag.lithops_calls import end_executor, import_lithops, make_executor, send_calls
 from hstmap.bag.lithops_post import Post
 from hstmap.bag.task import EngineOptions
 from hstmap.bag.transport import EngineRequests
@@ -178,8 +178,7 @@ class RemoteMailbox:
         if self._executor is not None and self._post is not None:
             if self._own is not None:
                 self._own.end()
-            self._executor.invoker.stop()
-            self._executor.compute_handler.clear()
+            end_executor(self._executor)
             self._post.remove_all()
             self._executor = None
 
