@@ -23,6 +23,8 @@ from hstmap.aws.usage import Usage
 from hstmap.bag.events import AttemptEnded, AttemptStarted
 from hstmap.bag.ledger import Ledger
 from hstmap.bag.task import Attempt, RemoteError
+from hstmap.commands.engines import where_it_runs
+from hstmap.config import Settings
 from hstmap.errors import MissingObjectError, UsageError
 from hstmap.lambda_reports import LambdaReports, Waiting, match_runs
 from hstmap.report_rows import (
@@ -34,7 +36,7 @@ from hstmap.report_rows import (
     read_rows,
     rows_as_parquet,
 )
-from hstmap.run_calls import KnownCall, LambdaPlace, RunCalls, Session, read_calls
+from hstmap.run_calls import PLACE_FACT, KnownCall, LambdaPlace, RunCalls, Session, read_calls
 from hstmap.storage import Store, open_store
 
 NOW, THEN = load_prices(), load_prices("us-east-1-2018")
@@ -127,6 +129,22 @@ def test_of_a_run_that_moved_only_the_calls_on_lambda_are_looked_for():
     calls = read_calls(store)
     assert [c.request_id for c in calls.calls] == [a_uuid(2)]
     assert len(calls.sessions) == 2
+
+
+def test_settings_say_which_function_it_will_be():
+    sections = {
+        "lithops": {"backend": "aws_lambda", "storage": "aws_s3"},
+        "aws": {"region": "eu-west-2"},
+        "aws_lambda": {"runtime": "mine", "runtime_timeout": 60, "architecture": "arm64"},
+    }
+    settings = Settings(lithops=sections, memory_mb=1024)
+    told = where_it_runs(settings)
+    with Ledger(open_store(f"memory://{uuid.uuid4()}"), about=told):
+        pass
+    assert LambdaPlace(**told[PLACE_FACT]) == LambdaPlace("mine", "eu-west-2", 1024, "arm64", 60)
+    assert where_it_runs(replace(settings, engine="inprocess")) == {}
+    assert where_it_runs(Settings()) == {}
+    assert where_it_runs(Settings(lithops={"lithops": {"backend": "code_engine"}})) == {}
 
 
 # -- which line is whose ---------------------------------------------------------------------------

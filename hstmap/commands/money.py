@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["assumption_lines", "bill_lines", "choice_lines", "estimate_line", "estimate_lines"]
 
 _WIDTH = 100
+#: Runs of a few images are told apart by these.
+_DIGITS = {"GB-s": 3, "requests": 0, "GB": 6, "GB-month": 6}
 
 
 def assumption_lines(notes: Iterable[str], label: str = "assumed") -> list[str]:
@@ -202,10 +204,12 @@ def _table(result: Reconciled) -> list[str]:
         return []
     rows = []
     for name, unit in LINES.items():
+        if not any(bill.line(name).quantity for bill in bills if bill):
+            continue
         cells = [_usd(bill.line(name).list_usd if bill else None) for bill in bills]
         line = last.line(name)
         rows.append(
-            f"{name:16s}{line.quantity:16,.3f} {unit:9s}{''.join(cells)}"
+            f"{name:16s}{line.quantity:16,.{_DIGITS[unit]}f} {unit:9s}{''.join(cells)}"
             f"{_usd(result.remainder_usd(name))}{_usd(line.net_usd)}"
         )
     totals = [_usd(bill.list_usd if bill else None) for bill in bills]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -156,6 +157,24 @@ def test_every_fault_is_in_the_bill_to_the_millisecond(billed, deployment, kind)
     assert run.record["missing"] == {}
     spent = run.record["bills"]["report"]["compute_usd"]
     assert {name for name, usd in spent.items() if usd} == set(purposes)
+
+
+#: Each takes some seconds: HSTMAP_LONG_TESTS=1 pytest -k at_random
+N_SEEDS = 50 if os.environ.get("HSTMAP_LONG_TESTS") else 1
+
+
+@pytest.mark.parametrize("seed", range(N_SEEDS))
+def test_faults_at_random_are_in_the_bill_to_the_millisecond(billed, deployment, seed):
+    deployment.aws.faults.reseed(seed)
+    for kind in ("throttle", "duplicate", "kill-before-init", "kill-midway", "kill-at-response"):
+        delay_s = 0.05 if kind == "kill-midway" else 0.0
+        deployment.aws.faults.add(
+            Fault(kind, function="hstmap", n_times=3, probability=0.3, delay_s=delay_s)
+        )
+    run = billed("--retries", "12", "--timeout", "6")
+    run.check()
+    assert run.record["missing"] == {}
+    assert Counter(row.purpose for row in run.rows)["work"] == N_IMAGES
 
 
 def test_dropped_events_are_named_and_throttled_ones_cost_nothing(billed, deployment):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import uuid
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 from astropy.table import Table
 
@@ -210,6 +212,12 @@ def test_the_demonstration_goes_through_everything(tmp_path, images, monkeypatch
     for command in ("doctor", "deploy", "map", "reduce", "bill", "undeploy"):
         assert f"$ hstmap {command}" in done.stdout
     assert "2 ok" in done.stdout
-    assert "billed" in done.stdout
+    assert "of the REPORT lines" in done.stdout
+    billed = re.search(
+        r"^billed +([\d,]+) ms in (\d+) REPORT lines, of which 0 ms", done.stdout, re.M
+    )
+    assert f"billed {billed[1]} ms in {billed[2]} invocations by its own log" in done.stdout
+    rows = pyarrow.parquet.read_table(out / "reports.parquet")
+    assert f"{sum(rows['billed_duration_ms'].to_pylist()):,}" == billed[1]
     assert (out / "sources.parquet").stat().st_size > 1000
     assert len(list((out / "catalogs").iterdir())) == 2
