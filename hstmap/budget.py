@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any, Final
 
 from hstmap.bag.events import AttemptEnded, AttemptSubmitted, Event, StageEnded
@@ -121,7 +122,7 @@ class Account:
         self._n_sent += 1
         self._charged_usd += _DUPLICATES * self.terms.most_usd
 
-    def end(self, attempt: Attempt, time_s: float) -> None:
+    def end(self, attempt: Attempt, time_s: float, billed_ms: int | None = None) -> None:
         """Charge an attempt that ended.
 
         Parameters
@@ -129,12 +130,17 @@ class Account:
         attempt : Attempt
         time_s : float
             When that was known, Unix time, s.
+        billed_ms : int, optional
+            What its REPORT lines say, if they were read.
         """
         self._pass(time_s)
         call = (attempt.stage, attempt.task_key, attempt.number)
         # The line of its sending can be missing in the ledger of a client that was killed.
         submitted_s = self._in_flight.pop(call, attempt.submitted_s)
-        self._charged_usd += self.terms.charge_usd(attempt, submitted_s, time_s)
+        if billed_ms is not None:
+            self._charged_usd += self.terms.billed_usd(attempt, billed_ms)
+        else:
+            self._charged_usd += self.terms.charge_usd(attempt, submitted_s, time_s)
 
     def give_up(self) -> None:
         """Charge what is in flight as what it can cost: nothing more will be heard of it."""
@@ -147,7 +153,11 @@ class Account:
         self._last_s = max(self._last_s, time_s)
 
 
-def spent_before(ledger: Iterable[Mapping[str, Any]], terms: CallTerms) -> float:
+def spent_before(
+    ledger: Iterable[Mapping[str, Any]],
+    terms: CallTerms,
+    billed_ms: Mapping[str, int] = MappingProxyType({}),
+) -> float:
     """Say what the maps of a ledger have spent at most.
 
     Parameters
@@ -156,6 +166,8 @@ def spent_before(ledger: Iterable[Mapping[str, Any]], terms: CallTerms) -> float
         From `~hstmap.bag.ledger.read_ledger`.
     terms : CallTerms
         Of maps that did not note their own.
+    billed_ms : mapping of str to int
+        What REPORT lines say that were read since, by request id, ms.
 
     Returns
     -------
@@ -173,7 +185,8 @@ def spent_before(ledger: Iterable[Mapping[str, Any]], terms: CallTerms) -> float
             call = (entry["stage"], entry["task_key"], entry["number"])
             accounts[-1].send(call, entry["time_s"])
         elif entry["event"] == "attempt_ended":
-            accounts[-1].end(attempt_of(entry), entry["time_s"])
+            attempt = attempt_of(entry)
+            accounts[-1].end(attempt, entry["time_s"], billed_ms.get(attempt.request_id))
     for account in accounts:
         account.give_up()
     return math.fsum(account.spent_usd for account in accounts)

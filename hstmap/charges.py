@@ -165,6 +165,22 @@ class CallTerms:
             seconds = min(seconds, self.most_s)
         return self._usd(seconds) + self._requests_usd(attempt)
 
+    def billed_usd(self, attempt: Attempt, billed_ms: int) -> float:
+        """Say what an attempt costs whose REPORT lines were read.
+
+        Parameters
+        ----------
+        attempt : Attempt
+        billed_ms : int
+            That they say, ms.
+
+        Returns
+        -------
+        float
+            US dollars.
+        """
+        return billed_ms / 1000 * self.second_usd + self._requests_usd(attempt)
+
     def client_usd(self, seconds: float, n_calls: int) -> float:
         """Say what the client's looks and ledger cost.
 

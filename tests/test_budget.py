@@ -230,6 +230,21 @@ def test_a_ledger_tells_what_the_account_said(history):
     assert spent_before(read_ledger(store), SECONDS) == pytest.approx(account.spent_usd)
 
 
+def test_what_was_billed_takes_the_place_of_what_may_have_been():
+    store = open_store(f"memory://{uuid.uuid4().hex}")
+    with Ledger(store) as ledger:
+        for key, status in {"a": "ok", "b": "cancelled", "c": "lost"}.items():
+            ledger(sent(key))
+            attempt = ended(status, key=key, handler_s=5.0, request_id=f"id of {key}")
+            ledger(AttemptEnded(attempt, SENT_S + 9))
+    premium = 3 * 0.23
+    unread = spent_before(read_ledger(store), SECONDS)
+    assert unread == pytest.approx(5.5 + 2 * 46 + premium)
+    # The event of the third was lost, and has no REPORT line.
+    read = spent_before(read_ledger(store), SECONDS, {"id of a": 5120, "id of b": 9000})
+    assert read == pytest.approx(5.12 + 9 + 46 + premium)
+
+
 def test_the_maps_of_a_run_add_up_and_old_ones_go_by_the_terms_of_now(tmp_path):
     store = open_store(str(tmp_path))
     assert spent_before(read_ledger(store), SECONDS) == 0

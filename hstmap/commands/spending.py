@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hstmap.estimate import Estimate
     from hstmap.pipeline import RunOptions, RunPlan
     from hstmap.run_calls import LambdaPlace
+    from hstmap.storage import Store
     from hstmap.tally import MapResult
 
 __all__ = ["Spending", "command_with_budget", "function_shape", "open_spending", "usd_text"]
@@ -194,7 +196,8 @@ def open_spending(
         settings = settings.with_options(timeout_s=_attempt_s(estimate, function_s))
     terms = _terms(plan, settings, function_s, prices)
     # A ledger stays when a run is done afresh: what it tells of was paid for.
-    earlier_usd = spent_before(read_ledger(open_store(plan.out, options.out_options)), terms)
+    store = open_store(plan.out, options.out_options)
+    earlier_usd = spent_before(read_ledger(store), terms, _billed_ms(store))
     largest = max(len(batch.images) for batch in plan.batches)
     n_parts_done = math.ceil(plan.n_done / largest)
     to_come_usd = terms.reduce_usd(
@@ -258,6 +261,16 @@ def _terms(plan: RunPlan, settings: Settings, function_s: float, prices: PriceTa
         looks_s=float(looks_s),
     )
     return CallTerms.of(function_shape(settings), prices, work)
+
+
+def _billed_ms(store: Store) -> dict[str, int]:
+    """Add up what the REPORT lines say that `bill` has left with a run, by request id; ms."""
+    from hstmap.report_rows import read_rows
+
+    billed_ms: Counter[str] = Counter()
+    for row in read_rows(store):
+        billed_ms[row.request_id] += row.billed_duration_ms
+    return billed_ms
 
 
 def _attempt_s(estimate: Estimate, function_s: float) -> float:
