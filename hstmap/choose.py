@@ -19,6 +19,7 @@ from hstmap.estimate import Estimate, Range, estimate_run
 from hstmap.run_assumptions import RunShape, assumption_sets
 from hstmap.run_profile import Profile
 from hstmap.run_rough import rough_run
+from hstmap.run_usage import client_usage
 
 __all__ = ["BATCH_SIZES", "MEMORY_SIZES_MB", "Choice", "Goal", "Point", "Sweep", "choose"]
 
@@ -167,6 +168,7 @@ def choose(
     """
     least_mb = least_memory_mb(profile)
     shapes = _shapes(shape, sweep, least_mb)
+    shape_of = {(item.memory_mb, item.images_a_call): item for item in shapes}
     worked_out = [_rough_point(item, profile, prices, architecture) for item in shapes]
     shortest_s = min(longest_s for _, longest_s in worked_out)
     limit_s = max(sweep.timeout_s, shortest_s)
@@ -176,7 +178,7 @@ def choose(
         is_enough = len(simulated) >= _N_SIMULATED and _best(list(simulated), sweep.goal)
         if simulated and (is_enough or _excess(coarse, sweep.goal) > _HOPELESS):
             break
-        fine = replace(shape, memory_mb=coarse.memory_mb, batch_size=coarse.batch_size)
+        fine = shape_of[coarse.memory_mb, coarse.batch_size]
         estimate = estimate_run(fine, profile, prices, architecture)
         point = Point(
             coarse.memory_mb, coarse.batch_size, estimate.total_s, estimate.list_usd, True
@@ -215,8 +217,11 @@ def _shapes(shape: RunShape, sweep: Sweep, least_mb: int) -> list[RunShape]:
         else:
             memory = [least_mb]
     batches = sorted({min(size, shape.n_images) for size in sweep.batch_sizes})
+    # A function whose memory is changed starts all its environments anew.
+    n_warm = {size: shape.n_warm if size == shape.memory_mb else 0 for size in memory}
     return [
-        replace(shape, memory_mb=size, batch_size=batch) for size, batch in product(memory, batches)
+        replace(shape, memory_mb=size, batch_size=batch, n_warm=n_warm[size])
+        for size, batch in product(memory, batches)
     ]
 
 
@@ -225,10 +230,11 @@ def _rough_point(
 ) -> tuple[Point, float]:
     """Work a way out in closed form, with the longest that a call is expected to take, s."""
     times, usd, calls_s = [], [], []
-    for assumptions in assumption_sets(measured_on_lambda=profile.on_lambda):
+    for assumptions in assumption_sets(shape, measured_on_lambda=profile.on_lambda):
         result = rough_run(shape, profile, assumptions)
         times.append(result.total_s)
-        usd.append(price(result.usage, prices, architecture).list_usd)
+        usage = result.usage + client_usage(shape, result.map_s)
+        usd.append(price(usage, prices, architecture).list_usd)
         calls_s.append(result.call_s * assumptions.straggler_slowdown)
     total_s, list_usd = (Range(min(values), values[0], max(values)) for values in (times, usd))
     point = Point(shape.memory_mb, shape.images_a_call, total_s, list_usd, simulated=False)

@@ -13,6 +13,7 @@ from hstmap.aws.usage import Call, Purpose, Usage
 from hstmap.run_assumptions import RunShape, assumption_sets
 from hstmap.run_model import ModelResult, simulate_run
 from hstmap.run_profile import Profile
+from hstmap.run_usage import client_usage
 
 __all__ = ["Estimate", "Range", "estimate_run"]
 
@@ -95,10 +96,11 @@ def estimate_run(
     """
     seeds = range(n_seeds or (1 if shape.n_images > _MANY_IMAGES else 3))
     runs: list[tuple[ModelResult, Bill]] = []
-    for assumptions in assumption_sets(measured_on_lambda=profile.on_lambda):
+    for assumptions in assumption_sets(shape, measured_on_lambda=profile.on_lambda):
         for seed in seeds:
             result = simulate_run(shape, profile, assumptions, seed)
-            runs.append((result, price(result.usage, prices, architecture)))
+            usage = result.usage + client_usage(shape, result.map_s)
+            runs.append((replace(result, usage=usage), price(usage, prices, architecture)))
 
     def spread(value: Callable[[ModelResult, Bill], float]) -> Range:
         values = [value(*run) for run in runs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hstmap.errors import UsageError
 
@@ -49,8 +49,8 @@ class Assumptions:
         A slow attempt's task gets a second one after so many typical durations, once three
         quarters of the tasks are done; at most this fraction of the tasks does.
     poll_s : float
-        The client looks so often what has ended, and sends the next calls then (Lithops'
-        monitoring_interval).
+        The client looks so often what has ended, and sends the next calls then: the
+        monitoring_interval of lithops_config.yaml.
     fan_in : int
         Parts that a call of the reduce merges.
     """
@@ -70,7 +70,7 @@ class Assumptions:
     retries: int = 2
     twin_fraction: float = 0.05
     twin_slowdown: float = 3.0
-    poll_s: float = 2.0
+    poll_s: float = 0.5
     fan_in: int = 16
 
 
@@ -90,6 +90,10 @@ class RunShape:
         Whether each image gets a FITS file, each call one for its images, or none do.
     reduce_on_lambda : bool
         Whether parts are merged by calls, in levels; else the client does it, as hstmap does now.
+    n_warm : int
+        Environments that are there already and need no INIT.
+    poll_s : float, optional
+        How often the client looks, s; by default as assumed.
     """
 
     n_images: int
@@ -98,6 +102,8 @@ class RunShape:
     memory_mb: int = VCPU_MB
     catalogs: Catalogs = "image"
     reduce_on_lambda: bool = False
+    n_warm: int = 0
+    poll_s: float | None = None
 
     def __post_init__(self) -> None:
         if min(self.n_images, self.n_workers, self.images_a_call) < 1:
@@ -144,11 +150,14 @@ HIGH: Final = replace(
 )
 
 
-def assumption_sets(*, measured_on_lambda: bool) -> tuple[Assumptions, Assumptions, Assumptions]:
-    """Give the expected assumptions, the low ones and the high ones.
+def assumption_sets(
+    shape: RunShape, *, measured_on_lambda: bool
+) -> tuple[Assumptions, Assumptions, Assumptions]:
+    """Give the expected assumptions, the low ones and the high ones, for a run.
 
     Parameters
     ----------
+    shape : RunShape
     measured_on_lambda : bool
         Whether times were measured there: then they are taken as they are.
 
@@ -156,9 +165,9 @@ def assumption_sets(*, measured_on_lambda: bool) -> tuple[Assumptions, Assumptio
     -------
     tuple of Assumptions
     """
-    if not measured_on_lambda:
-        return EXPECTED, LOW, HIGH
-    expected, low, high = (
-        replace(item, cpu_ratio=1.0, init_ratio=1.0) for item in (EXPECTED, LOW, HIGH)
-    )
-    return expected, low, high
+    known: dict[str, Any] = {}
+    if measured_on_lambda:
+        known |= {"cpu_ratio": 1.0, "init_ratio": 1.0}
+    if shape.poll_s is not None:
+        known["poll_s"] = shape.poll_s
+    return replace(EXPECTED, **known), replace(LOW, **known), replace(HIGH, **known)

@@ -16,20 +16,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Purpose, Usage
+from hstmap.aws.usage import Call, Purpose, Usage
 from hstmap.run_assumptions import Assumptions, RunShape
 from hstmap.run_profile import Profile
+from hstmap.run_usage import client_merge_s, count_usage
 
-__all__ = ["ModelResult", "client_merge_s", "count_usage", "simulate_run"]
+__all__ = ["ModelResult", "simulate_run"]
 
 _N_AHEAD: Final = 2  # as hstmap.worker fetches ahead
 _IMAGE_ROW_NBYTES: Final = 2000  # as JSON in a part; a table of them is smaller
-#: Of the engine, for each call: that it began and how it ended; and the client reads the latter.
-_N_PUT_CALL: Final = 2
-_N_GET_CALL: Final = 1
-#: Names that the client finds when it looks, beside those of the calls under way.
-_MOST_LISTED: Final = 1000
-_LISTED_A_PAGE: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -128,7 +123,7 @@ class _Simulation:
         self.n_times_done = [0] * shape.n_images
         self.events: list[tuple[float, int, Any, Any]] = []
         self.order = count()
-        self.warm: set[int] = set()
+        self.warm = set(range(shape.n_warm))
         self.idle: list[int] = []
         self.next_call_s = self.next_get_s = self.next_put_s = self.map_s = 0.0
         self.n_throttled = self.n_gets = self.n_puts = self.n_left = 0
@@ -152,7 +147,7 @@ class _Simulation:
         while self.events:
             time_s, _, what, subject = heapq.heappop(self.events)
             what(time_s, subject)
-        n_cold = len(self.warm)
+        n_cold = sum(call.init_ms > 0 for call in self.calls)
         if self.shape.reduce_on_lambda:
             reduce_s, n_levels = self.reduce()
         else:
@@ -330,64 +325,3 @@ class _Simulation:
         return count_usage(
             done, self.profile, self.calls, (n_gets, self.n_puts), self.map_s, self.assume
         )
-
-
-def client_merge_s(n_images: int, profile: Profile, assumptions: Assumptions) -> float:
-    """Say how long a client in the region takes to merge the parts.
-
-    Parameters
-    ----------
-    n_images : int
-    profile : Profile
-    assumptions : Assumptions
-
-    Returns
-    -------
-    float
-        Seconds.
-    """
-    transfer_s = profile.part_nbytes_image / assumptions.bandwidth_nbytes_s
-    return n_images * (transfer_s + profile.reduce_s_image)
-
-
-def count_usage(
-    shape: RunShape,
-    profile: Profile,
-    calls: Sequence[Call],
-    n_requests: tuple[int, int],
-    map_s: float,
-    assumptions: Assumptions,
-) -> Usage:
-    """Put what workers do, what their calls take beside it, and what is stored together.
-
-    Parameters
-    ----------
-    shape : RunShape
-    profile : Profile
-    calls : sequence of Call
-    n_requests : (int, int)
-        GETs and PUTs of the workers, for images and results.
-    map_s : float
-    assumptions : Assumptions
-
-    Returns
-    -------
-    Usage
-    """
-    n_calls = sum(call.n for call in calls)
-    n_environments = min(shape.n_workers, n_calls)
-    n_looks = 2 * (1 + math.ceil(map_s / assumptions.poll_s)) if assumptions.poll_s else n_calls
-    n_listed = n_environments + min(2 * n_calls, _MOST_LISTED)
-    stored = shape.n_images * 2 * profile.part_nbytes_image  # in parts and in the summary
-    if shape.catalogs != "none":
-        stored += shape.n_images * profile.catalog_nbytes_image
-    return Usage(
-        calls=tuple(calls),
-        # What calls do is one object, which each environment gets once.
-        n_get=n_requests[0] + _N_GET_CALL * n_calls + n_environments,
-        n_put=n_requests[1] + _N_PUT_CALL * n_calls + 1,
-        # The client looks again at once when it has found something.
-        n_list=n_looks * math.ceil(n_listed / _LISTED_A_PAGE),
-        log_nbytes=LOG_NBYTES_A_CALL * n_calls,
-        stored_nbytes=round(stored),
-    )

@@ -25,14 +25,16 @@ def planned_usage(store: Store) -> Usage | None:
     -------
     Usage or None
         Of a start that was stopped before its end counts the share of its images that the next
-        start found done. None if no plan says what it expects.
+        start found done; of a pilot, what is expected of it by what it measured. None if no plan
+        says what it expects.
     """
     plans = [plan for plan in read_plans(store) if plan.get("usage") and plan.get("n_todo")]
     if not plans:
         return None
     total = Usage()
     for plan, following in zip(plans, [*plans[1:], None], strict=True):
-        total += _scaled(Usage.from_dict(plan["usage"]), _share_done(plan, following))
+        usage = (following or {}).get("pilot_usage") or plan["usage"]
+        total += _scaled(Usage.from_dict(usage), _share_done(plan, following))
     return total
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from hstmap.aws.usage import Call, Usage
 from hstmap.run_assumptions import Assumptions, RunShape
-from hstmap.run_model import client_merge_s, count_usage
 from hstmap.run_profile import Profile
+from hstmap.run_usage import client_merge_s, count_usage
 
 __all__ = ["RoughResult", "rough_run"]
 
@@ -66,7 +66,8 @@ def rough_run(shape: RunShape, profile: Profile, assumptions: Assumptions) -> Ro
     worked_s, n_cold = _work(shape, call_s + assume.poll_s / 2, assume)
     sent_s = n_calls / assume.calls_a_second + call_s
     stored_s = max(n_puts / assume.put_rate, n_gets / assume.get_rate)
-    busy_s = init_s + max(worked_s, sent_s)
+    begins_s = init_s if shape.n_warm < n_cold else 0.0
+    busy_s = begins_s + max(worked_s, sent_s)
     is_tail_slow = min(1.0, n_calls * assume.straggler_share)
     tail_s = is_tail_slow * (assume.straggler_slowdown - 1) * even_s
     map_s = max(busy_s, stored_s) + tail_s
@@ -75,9 +76,10 @@ def rough_run(shape: RunShape, profile: Profile, assumptions: Assumptions) -> Ro
     call_ms = (call_s + waited_s) * 1000
     # A call that fails does so at a random point: half of it, on average, is for nothing.
     n_failed = round(n_calls * assume.failure_share)
+    n_init = max(0, n_cold - shape.n_warm)
     calls = [
-        Call(call_ms, shape.memory_mb, init_s * 1000, n=n_cold),
-        Call(call_ms, shape.memory_mb, n=n_calls - n_cold),
+        Call(call_ms, shape.memory_mb, init_s * 1000, n=n_init),
+        Call(call_ms, shape.memory_mb, n=n_calls - n_init),
         Call(call_ms / 2, shape.memory_mb, purpose="retry", n=n_failed),
     ]
     made = [call for call in calls if call.n]

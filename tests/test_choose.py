@@ -48,18 +48,21 @@ def swept(shape: RunShape, goal: Goal, sweep: Sweep = SMALL) -> Choice:
     batch_size=st.integers(1, 12),
     memory_mb=st.sampled_from([512, 1024, 1769, 3008]),
     catalogs=st.sampled_from(CATALOGS),
-    waits=st.sampled_from([(), (0.3,)]),
+    state=st.tuples(st.sampled_from([(), (0.3,)]), st.booleans()),
 )
 @settings(max_examples=40, deadline=None)
 def test_without_noise_closed_form_is_the_simulation(
-    n_rounds, n_workers, batch_size, memory_mb, catalogs, waits
+    n_rounds, n_workers, batch_size, memory_mb, catalogs, state
 ):
-    shape = RunShape(n_rounds * n_workers * batch_size, n_workers, batch_size, memory_mb, catalogs)
+    waits, warm = state
+    n_images, n_warm = n_rounds * n_workers * batch_size, n_workers if warm else 0
+    shape = RunShape(n_images, n_workers, batch_size, memory_mb, catalogs, n_warm=n_warm)
     profile = dataclasses.replace(EVEN, wait_s=waits, call_s=0.05)
     rough, simulated = (make(shape, profile, QUIET) for make in (rough_run, simulate_run))
     assert rough.map_s == pytest.approx(simulated.map_s, abs=1e-4)
     assert rough.reduce_s == pytest.approx(simulated.reduce_s)
     bills = [price(result.usage, NOW, "arm64") for result in (rough, simulated)]
+    assert (bills[1].line("init").quantity > 0) != warm
     for ours, theirs in zip(bills[0].lines, bills[1].lines, strict=True):
         assert ours.list_usd == pytest.approx(theirs.list_usd, rel=2e-3, abs=1e-9)
 
@@ -199,6 +202,25 @@ def test_memory_that_a_worker_does_not_fit_in_is_not_offered():
     too_big = dataclasses.replace(MEASURED, peak_memory_nbytes=9 * 2**30)
     with pytest.raises(UsageError, match="10,240"):
         choose(RunShape(500, 20), too_big, NOW, "arm64", SMALL)
+
+
+def test_another_memory_has_no_warm_environments():
+    shape = RunShape(200, 20, n_warm=20)
+    for point_memory, n_cold in ((shape.memory_mb, 0), (1024, 20)):
+        sweep = Sweep(memory_mb=(point_memory,), batch_sizes=(10,))
+        usage = choose(shape, MEASURED, NOW, "arm64", sweep).estimate.usage
+        assert sum(call.n for call in usage.calls if call.init_ms) == n_cold
+
+
+def test_the_clients_own_requests_are_estimated_too():
+    few, many = (estimate_run(RunShape(n, 10, 10), MEASURED, NOW, "arm64") for n in (100, 1000))
+    # Merging reads each part; there are 90 more.
+    of_calls = few.usage.n_get - 100 - few.n_calls
+    assert many.usage.n_get - 1000 - many.n_calls - of_calls >= 90 * 3
+    polled = estimate_run(
+        RunShape(1000, 10, 10, poll_s=EXPECTED.poll_s / 4), MEASURED, NOW, "arm64"
+    )
+    assert polled.usage.n_list > many.usage.n_list * 2
 
 
 def test_memory_that_was_asked_for_is_taken_whatever_was_measured():

@@ -157,9 +157,13 @@ def test_the_plans_of_pilot_and_rest_are_kept_with_what_they_expect(piloted):
     assert rest["profile"]["origin"].startswith("pilot: from 3 images of this run")
     assert rest["estimate"]["simulated"] is True
     assert rest["choice"] is None
+    # Of the pilot counts what is expected of it by what it measured.
     total = planned_usage(store)
-    assert total == Usage.from_dict(pilot["usage"]) + Usage.from_dict(rest["usage"])
+    assert total == Usage.from_dict(rest["pilot_usage"]) + Usage.from_dict(rest["usage"])
     assert total.n_calls >= 3 + 3
+    calls = rest["usage"]["calls"]
+    assert sum(call["n"] for call in calls if call["init_ms"]) == 0  # the pilot's are still there
+    assert sum(call["n"] for call in rest["pilot_usage"]["calls"] if call["init_ms"]) > 0
 
 
 def test_no_request_of_a_run_with_a_pilot_is_counted_twice(piloted):
@@ -203,6 +207,13 @@ def test_on_this_machine_the_batch_is_chosen_and_the_memory_is_not(images, tmp_p
     assert {point["memory_mb"] for point in plan["choice"]["points"]} == {1769}
     assert plan["largest_batch"] == plan["choice"]["chosen"]["batch_size"]
     assert len(list((out / "parts").iterdir())) == plan["n_batches"]
+
+
+def test_an_earlier_run_can_be_planned_by(piloted, images, tmp_path, capsys):
+    options = ["--profile", str(piloted / "plain"), "--limit", "2"]
+    assert run_map(images, tmp_path / "out", *options, "--no-reduce", "--quiet") == 0
+    (plan,) = read_plans(open_store(str(tmp_path / "out")))
+    assert plan["profile"]["origin"].startswith("earlier run: 8 images that the run at ")
 
 
 def test_a_deadline_is_not_for_this_machine(images, tmp_path, capsys):

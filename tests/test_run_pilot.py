@@ -148,6 +148,13 @@ def test_of_a_start_that_was_stopped_counts_what_came_of_it(tmp_path):
     assert planned_usage(store) == USAGE
 
 
+def test_a_pilot_counts_as_what_it_is_expected_to_take_by_itself(tmp_path):
+    store = open_store(str(tmp_path))
+    rest = plan_record(80, 20) | {"pilot_usage": Usage(n_get=7).as_dict()}
+    write_plans(store, plan_record(20, 0), rest)
+    assert planned_usage(store) == USAGE + Usage(n_get=7)
+
+
 @pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b'{"plans": 3}', b'{"plans": [3, {}]}'])
 def test_where_no_plan_tells_there_is_no_column(tmp_path, content):
     store = open_store(str(tmp_path))

@@ -30,7 +30,7 @@ _WORTH_SAYING_USD = 0.05
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    from hstmap.commands.planning import add_choice_arguments, positive
+    from hstmap.commands.choice_options import add_choice_arguments, positive
     from hstmap.commands.run_options import add_detection_arguments
 
     parser.add_argument("sources", metavar="SOURCE", nargs="*", help="images, see above")
@@ -85,13 +85,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 def _run(arguments: argparse.Namespace, console: Console, requests: RequestLog) -> int:
     """Plan, map and reduce, with all requests heard."""
     from hstmap.commands.money import estimate_line
-    from hstmap.commands.planning import described
-    from hstmap.run_profile import load_profile
+    from hstmap.commands.planning import read_profile
 
     intent = _intent(arguments, console, requests)
     for line in _plan_lines(intent.plan, intent.options):
         console.say(line)
-    profile = described(load_profile(), "built in")
+    profile = read_profile(arguments.profile)
     started = time.perf_counter()
     done: MapResult | None = None
     if arguments.pilot and intent.plan.n_todo and not arguments.dry_run:
@@ -113,7 +112,8 @@ def _run(arguments: argparse.Namespace, console: Console, requests: RequestLog) 
 
 def _intent(arguments: argparse.Namespace, console: Console, requests: RequestLog) -> Intent:
     """Say what is to be done, by options, configuration and what is done already."""
-    from hstmap.commands.planning import Intent, check_choice, chosen_or_none
+    from hstmap.commands.choice_options import check_choice, chosen_or_none
+    from hstmap.commands.planning import Intent
     from hstmap.commands.run_options import check_workers_reach, run_parameters
     from hstmap.config import load_settings
     from hstmap.pipeline import plan_run
@@ -168,7 +168,8 @@ def _pilot(
     """Do a sample of the images, and go on from there with what it measured."""
     from dataclasses import replace
 
-    from hstmap.commands.planning import measured_by_pilot, pilot_of, without_choice
+    from hstmap.commands.choice_options import without_choice
+    from hstmap.commands.planning import measured_by_pilot, pilot_of
     from hstmap.pipeline import plan_run
 
     pilot = pilot_of(intent, arguments.pilot)
@@ -181,7 +182,7 @@ def _pilot(
     console.say(f"profile   {profile.origin}")
     options = replace(intent.options, overwrite=False)
     plan = plan_run(intent.manifest, arguments.out, intent.plan.parameters, options)
-    rest = replace(intent, plan=plan, options=options)
+    rest = replace(intent, plan=plan, options=options, pilot=pilot)
     return rest, profile, result
 
 

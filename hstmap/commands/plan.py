@@ -22,7 +22,7 @@ HELP = "say what a run on Lambda would take and cost"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    from hstmap.commands.planning import add_choice_arguments
+    from hstmap.commands.choice_options import add_choice_arguments
     from hstmap.commands.run_options import add_detection_arguments
 
     parser.add_argument("sources", metavar="SOURCE", nargs="*", help="images, as for `map`")
@@ -42,9 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--architecture", choices=("arm64", "x86_64"), help="default: arm64")
     parser.add_argument("--prices", metavar="NAME_OR_FILE", help="another table of prices")
-    parser.add_argument(
-        "--profile", metavar="RUN_OR_FILE", help="what images were measured to take"
-    )
     parser.add_argument("--json", metavar="FILE", help="keep the figures")
     pilot = parser.add_argument_group("how the pilot runs, as for `map`")
     pilot.add_argument("-o", "--out", metavar="DIR_OR_S3_PREFIX", help="where its results stay")
@@ -62,13 +59,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     from hstmap.commands.map import find_images
     from hstmap.commands.money import choice_lines, estimate_lines
+    from hstmap.commands.planning import read_profile
 
     _check(arguments)
     manifest = find_images(arguments, console) if arguments.sources else None
     if manifest is not None and not _n_used(manifest)[0]:
         console.say("plan      no images to do")
         return 0
-    profile, n_done = _profile(arguments), 0
+    profile, n_done = read_profile(arguments.profile), 0
     if arguments.pilot is not None and manifest is not None:
         profile, n_done = _pilot(manifest, arguments, console)
     n_images, nbytes = (arguments.images, 0) if manifest is None else _n_used(manifest)
@@ -93,7 +91,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse what does not go together."""
-    from hstmap.commands.planning import check_choice
+    from hstmap.commands.choice_options import check_choice
     from hstmap.errors import UsageError
 
     check_choice(arguments, local=False)
@@ -123,7 +121,8 @@ def _foreseen(n_images: int, profile: Profile, arguments: argparse.Namespace) ->
     """Simulate the run, and choose what is to be chosen."""
     from hstmap.aws.price_table import DEFAULT_PRICES, load_prices
     from hstmap.choose import Goal
-    from hstmap.commands.planning import Wish, chosen_or_none, foresee
+    from hstmap.commands.choice_options import chosen_or_none
+    from hstmap.commands.planning import Wish, foresee
     from hstmap.run_assumptions import RunShape
 
     shape = RunShape(
@@ -139,37 +138,13 @@ def _foreseen(n_images: int, profile: Profile, arguments: argparse.Namespace) ->
     return foresee(shape, profile, prices, arguments.architecture or "arm64", wish)
 
 
-def _profile(arguments: argparse.Namespace) -> Profile:
-    """Read a profile, or make one of an earlier run."""
-    from hstmap.commands.planning import described
-    from hstmap.run_measured import profile_of_run
-    from hstmap.run_profile import load_profile
-    from hstmap.run_record import read_run_record
-    from hstmap.storage import open_store
-
-    name: str | None = arguments.profile
-    if name is None:
-        return described(load_profile(), "built in")
-    if not name.endswith(".json"):
-        store = open_store(name)
-        if read_run_record(store) is not None:
-            return described(profile_of_run(store), "earlier run")
-    return described(load_profile(name), "file")
-
-
 def _pilot(
     manifest: Manifest, arguments: argparse.Namespace, console: Console
 ) -> tuple[Profile, int]:
     """Do a pilot; say what it measured, and how many images of the run are done then."""
+    from hstmap.commands.choice_options import chosen_or_none, without_choice
     from hstmap.commands.map import map_batches
-    from hstmap.commands.planning import (
-        Intent,
-        chosen_or_none,
-        measured_by_pilot,
-        pilot_of,
-        prepare,
-        without_choice,
-    )
+    from hstmap.commands.planning import Intent, measured_by_pilot, pilot_of, prepare, read_profile
     from hstmap.commands.run_options import check_workers_reach, run_parameters
     from hstmap.config import load_settings
     from hstmap.pipeline import RunOptions, plan_run
@@ -192,6 +167,6 @@ def _pilot(
         pilot = Intent(plan, manifest, settings, options)
         if plan.n_todo:
             pilot = pilot_of(pilot, arguments.pilot)
-            pilot, _ = prepare(pilot, _profile(arguments), without_choice(arguments))
+            pilot, _ = prepare(pilot, read_profile(None), without_choice(arguments))
             map_batches(pilot, arguments, console, requests)
     return measured_by_pilot(pilot), plan.n_done + pilot.plan.n_todo

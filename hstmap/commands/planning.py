@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
+
+from hstmap.commands.choice_options import AUTO
 
 if TYPE_CHECKING:
+    import argparse
+
     from hstmap.archive.manifest import Manifest
     from hstmap.aws.price_table import PriceTable
     from hstmap.choose import Choice, Goal
@@ -18,25 +21,16 @@ if TYPE_CHECKING:
     from hstmap.run_profile import Profile
 
 __all__ = [
-    "AUTO",
     "Foreseen",
     "Intent",
     "Wish",
-    "add_choice_arguments",
-    "check_choice",
-    "chosen_or_none",
-    "described",
     "foresee",
     "foresee_map",
     "measured_by_pilot",
-    "number_or_auto",
     "pilot_of",
-    "positive",
     "prepare",
-    "without_choice",
+    "read_profile",
 ]
-
-AUTO: Final = "auto"
 
 
 @dataclass(frozen=True)
@@ -51,6 +45,8 @@ class Intent:
     options : RunOptions
     spending : Spending or None
         Its money; None if there is nothing to do.
+    pilot : Intent or None
+        What was done of it before, to see what images take.
     expected : dict
         What it is expected to take, kept with the plan.
     """
@@ -60,6 +56,7 @@ class Intent:
     settings: Settings
     options: RunOptions
     spending: Spending | None = None
+    pilot: Intent | None = None
     expected: dict[str, Any] = field(default_factory=dict)
 
 
@@ -103,107 +100,6 @@ class Wish:
     batch_size: int | str | None
     goal: Goal
     timeout_s: float = 900.0
-
-
-def number_or_auto(text: str) -> int | str:
-    """Parse a whole number of 1 or more, or ``auto``.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    int or str
-    """
-    if text == AUTO:
-        return text
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of 1 or more nor {AUTO!r}")
-    return int(text)
-
-
-def without_choice(arguments: argparse.Namespace) -> argparse.Namespace:
-    """Give the arguments as if nothing was to be chosen.
-
-    Parameters
-    ----------
-    arguments : argparse.Namespace
-
-    Returns
-    -------
-    argparse.Namespace
-    """
-    sizes = {"memory": None, "batch_size": None, "deadline": None}
-    return argparse.Namespace(**{**vars(arguments), **sizes})
-
-
-def positive(text: str) -> int:
-    """Parse a whole number of 1 or more.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    int
-    """
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
-
-
-def chosen_or_none(value: int | str | None) -> int | None:
-    """Give a number that somebody gave; None for ``auto`` and for nothing."""
-    return value if isinstance(value, int) else None
-
-
-def add_choice_arguments(group: Any, memory_help: str) -> None:
-    """Declare memory, batch size, what they are chosen for, and the pilot.
-
-    Parameters
-    ----------
-    group : argparse group or parser
-    memory_help : str
-    """
-    group.add_argument("--memory", type=number_or_auto, metavar="MB", help=memory_help)
-    group.add_argument(
-        "--batch-size", "--batch", type=number_or_auto, metavar="N",
-        help="images a call; auto: the cheapest, or by --deadline and --budget",
-    )  # fmt: skip
-    group.add_argument(
-        "--deadline", type=float, metavar="SECONDS",
-        help="for auto: the cheapest that is expected to take no longer",
-    )  # fmt: skip
-    group.add_argument(
-        "--pilot", type=positive, metavar="N",
-        help="do a sample of N images first, and plan the rest by what they took",
-    )  # fmt: skip
-
-
-def check_choice(arguments: argparse.Namespace, *, local: bool) -> None:
-    """Refuse a deadline where there is nothing to choose.
-
-    Parameters
-    ----------
-    arguments : argparse.Namespace
-    local : bool
-        Whether the run is on this machine.
-
-    Raises
-    ------
-    UsageError
-    """
-    from hstmap.errors import UsageError
-
-    is_auto = AUTO in (arguments.memory, arguments.batch_size)
-    if arguments.deadline is not None and (local or not is_auto):
-        raise UsageError(
-            "--deadline is for runs on Lambda with --memory auto or --batch-size auto; on this "
-            "machine the fastest is chosen anyway"
-        )
 
 
 def foresee(
@@ -265,13 +161,17 @@ def foresee_map(intent: Intent, profile: Profile, wish: Wish) -> Foreseen:
     settings = intent.settings
     function = function_shape(settings)
     most = settings.lithops.get(settings.backend, {}).get("max_workers", RunShape.n_workers)
+    looks_s = settings.lithops.get("lithops", {}).get("monitoring_interval")
     shape = RunShape(
         n_images=intent.plan.n_todo,
         n_workers=settings.n_workers or (os.cpu_count() or 1 if settings.is_local else int(most)),
         batch_size=max(len(batch.images) for batch in intent.plan.batches),
         memory_mb=function.memory_mb,
         catalogs=intent.options.catalogs,
+        poll_s=None if looks_s is None else float(looks_s),
     )
+    if intent.pilot is not None:  # its environments are there still
+        shape = replace(shape, n_warm=min(shape.n_workers, len(intent.pilot.plan.batches)))
     prices = load_prices(settings.prices or DEFAULT_PRICES)
     return foresee(shape, profile, prices, function.architecture, wish)
 
@@ -319,6 +219,9 @@ def prepare(
     spending = open_spending(intent.plan, settings, intent.options, foreseen.estimate)
     told = {name: getattr(profile, name) for name in ("origin", "machine", "date")}
     expected = foreseen.as_dict() | {"profile": told}
+    if intent.pilot is not None:
+        again = foresee_map(intent.pilot, profile, Wish(None, None, goal))
+        expected["pilot_usage"] = again.estimate.usage.as_dict()
     return replace(intent, spending=spending, expected=expected), foreseen
 
 
@@ -333,6 +236,33 @@ def _left_usd(intent: Intent, profile: Profile, arguments: argparse.Namespace) -
     estimate = foresee_map(intent, profile, Wish(None, None, Goal())).estimate
     spending = open_spending(intent.plan, intent.settings, intent.options, estimate)
     return max(0.0, budget_usd - spending.account.spent_usd)
+
+
+def read_profile(name: str | None) -> Profile:
+    """Read a profile, or make one of an earlier run.
+
+    Parameters
+    ----------
+    name : str, optional
+        A file, or the place of a run; by default the profile that comes with hstmap.
+
+    Returns
+    -------
+    Profile
+        Its origin says which of them it is.
+    """
+    from hstmap.run_measured import profile_of_run
+    from hstmap.run_profile import load_profile
+    from hstmap.run_record import read_run_record
+    from hstmap.storage import open_store
+
+    if name is None:
+        return described(load_profile(), "built in")
+    if not name.endswith(".json"):
+        store = open_store(name)
+        if read_run_record(store) is not None:
+            return described(profile_of_run(store), "earlier run")
+    return described(load_profile(name), "file")
 
 
 def described(profile: Profile, kind: str) -> Profile:
