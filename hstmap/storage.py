@@ -46,6 +46,7 @@ from hstmap.storage_backend import (
 )
 from hstmap.storage_counts import RequestCounts, tell
 from hstmap.storage_errors import EmptyRangeError, ObjectExistsError, storage_error
+from hstmap.storage_mapped import map_range
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
@@ -336,7 +337,11 @@ class Store:
         path = self._path(key)
         with self._request(key, RequestCounts(n_get=1)):
             result = obstore.get(self._backend, path, options=options)
-            data = memoryview(result.bytes())  # no copy: it would stop a worker's other threads
+            mapped = None
+            if self._scheme == "file":
+                mapped = map_range(Path("/", path), result.range, result.meta["size"])
+            # No copy: it would stop a worker's other threads.
+            data = memoryview(result.bytes()) if mapped is None else mapped
         self._count(RequestCounts(nbytes_read=len(data)))
         return data, self._info(result.meta)
 
