@@ -23,7 +23,7 @@ from hstmap.run_usage import client_merge_s, count_usage
 
 __all__ = ["ModelResult", "simulate_run"]
 
-_N_AHEAD: Final = 2  # as hstmap.worker fetches ahead
+_N_AHEAD: Final = 3  # as hstmap.worker fetches ahead
 _IMAGE_ROW_NBYTES: Final = 2000  # as JSON in a part; a table of them is smaller
 
 

@@ -44,9 +44,9 @@ from hstmap.wfc3.wcs import footprint
 
 __all__ = ["Measured", "make_catalog", "measure_image", "run_batch"]
 
-#: Images that are fetched ahead: at 75 MB/s a connection two of them arrive in the time that
-#: one is measured.
-_N_AHEAD: Final = 2
+#: Images that are fetched ahead: at 75 MB/s a connection one arrives in 140 ms, in which more than
+#: two are measured.
+_N_AHEAD: Final = 3
 
 
 class _Stopwatch:
