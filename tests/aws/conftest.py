@@ -357,3 +357,20 @@ def deployment(
     yield first_deployment
     first_deployment.aws.faults.clear()
     first_deployment.aws.wait_until_idle()
+
+
+@pytest.fixture(scope="session")
+def first_bench(first_deployment: Deployment) -> Any:
+    """Small frames in the deployment's bucket, and what their summary is; made once."""
+    from benchmarks.faults import FaultBench
+
+    with pytest.MonkeyPatch.context() as patch:
+        enter_aws(patch, first_deployment.aws)
+        return FaultBench(first_deployment.aws, first_deployment.lithops_config)
+
+
+@pytest.fixture
+def bench(deployment: Deployment, first_bench: Any) -> Any:
+    """Whole runs of small frames on the deployed function."""
+    assert deployment.aws is first_bench.aws
+    return first_bench

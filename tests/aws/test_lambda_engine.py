@@ -9,12 +9,10 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from hstmap.aws.local import Fault
 from hstmap.bag.engine import Attempt, EngineOptions, Stage, Task, make_engine
 from hstmap.errors import EngineError, StaleRuntimeError
 
@@ -145,59 +143,6 @@ def test_more_memory_than_there_is_ends_the_call_and_the_environment_serves_on(r
 
     done = run(fill, [2500, 10], retries=0, n_workers=1)
     assert [done[key][0].status for key in ("0", "1")] == ["lost", "ok"]
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault("throttle", n_times=4),
-        Fault("drop", n_times=1),
-        Fault("duplicate", n_times=2),
-        Fault("kill-before-init", n_times=1),
-        Fault("kill-midway", n_times=1, delay_s=0.01),
-        Fault("kill-at-response", n_times=1),
-        Fault("slow-start", n_times=1, delay_s=1.0),
-    ],
-    ids=lambda fault: fault.kind,
-)
-def test_every_fault_ends_with_every_task_done(run, deployment, fault):
-    if fault.kind in ("kill-before-init", "slow-start"):
-        end_environments(deployment)
-    deployment.aws.faults.add(replace(fault, function="hstmap"))
-    n_before = len(deployment.runs())
-    done = run(double, list(range(5)), start_timeout_s=4.0, timeout_s=5.0)
-    assert [value[0] for value in values(done)] == [2 * n for n in range(5)]
-    fired = [item for item in deployment.aws.faults.fired if item.fault.kind == fault.kind]
-    assert len(fired) >= 1
-    deployment.aws.wait_until_idle()
-    told = [attempt.request_id for attempts in done.values() for attempt in attempts]
-    assert len(set(told)) == len(told)  # whether it answered or not
-    assert {record.report.request_id for record in deployment.runs()[n_before:]} <= set(told)
-
-
-#: Each takes some seconds: HSTMAP_LONG_TESTS=1 pytest -k at_random
-N_SEEDS = 200 if os.environ.get("HSTMAP_LONG_TESTS") else 2
-
-
-@pytest.mark.parametrize("seed", range(N_SEEDS))
-def test_faults_at_random_end_with_every_task_done(run, deployment, seed):
-    script = deployment.aws.faults
-    script.reseed(seed)
-    kinds = ("throttle", "drop", "duplicate", "kill-before-init", "kill-midway", "kill-at-response")
-    for kind in kinds:
-        delay_s = 0.02 if kind == "kill-midway" else 0.0
-        script.add(
-            Fault(kind, function="hstmap", n_times=2, probability=0.2, delay_s=delay_s),
-        )
-    done = run(double, list(range(8)), retries=12, start_timeout_s=3.0, timeout_s=4.0)
-    assert [value[0] for value in values(done)] == [2 * n for n in range(8)]
-
-
-def end_environments(deployment: Any) -> None:
-    """Change the function, which ends its environments, so that the next start is cold."""
-    deployment.session.client("lambda").update_function_configuration(
-        FunctionName="hstmap", Description=f"at {time.time()}"
-    )
 
 
 def note_times(_: object) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.faults import N_IMAGES
 from hstmap.aws import image_build
 from hstmap.aws.deploy import deploy
 from hstmap.aws.doctor import examine
@@ -446,11 +447,8 @@ def test_the_command_makes_the_repository_and_says_what_it_would_push(session, s
 # -- a whole run -----------------------------------------------------------------------------------
 
 
-def test_an_image_makes_the_summary_of_the_zip(deployment, tmp_path, worker_package):
+def test_an_image_makes_the_summary_of_the_zip(bench, deployment, tmp_path, worker_package):
     """Byte by byte, of the same images, by a function of the same settings."""
-    from benchmarks.faults import N_IMAGES, FaultBench
-
-    bench = FaultBench(deployment.aws, deployment.lithops_config)
     patient = {"start_timeout_s": 60.0, "timeout_s": 60.0}  # nothing goes wrong here
     by_zip = bench.run((), **patient)
     sections = deployment.lithops_config

@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 from astropy.table import Table
 
-from hstmap.aws.local import Fault, parse_report
+from hstmap.aws.local import parse_report
 from hstmap.aws.local.runtime_folder import HOST_RUNTIME
 from hstmap.storage import open_store
 
@@ -54,11 +54,6 @@ def contents(url: str) -> dict[str, bytes]:
     return {name: store.get(name) for name in names}
 
 
-@pytest.fixture(scope="module")
-def expected(images: list[tuple[str, bytes]]) -> dict[str, bytes]:
-    return {}
-
-
 def on_this_machine(source: str, out: str, folder: Path) -> dict[str, bytes]:
     """Do the same on Lithops' localhost, once."""
     config = folder / "local.yaml"
@@ -84,22 +79,6 @@ def test_the_summary_is_the_one_of_this_machine_byte_by_byte(deployment, source,
     assert f"{N_IMAGES} ok" in said
     assert len(here) == N_IMAGES + 1
     assert contents(out) == here
-
-
-def test_faults_at_random_change_nothing_in_the_summary(deployment, source, tmp_path):
-    bucket = f"s3://{deployment.settings.bucket}"
-    whole = f"{bucket}/whole-{uuid.uuid4().hex}"
-    on_lambda(deployment, source, whole, tmp_path)
-    deployment.aws.faults.reseed(20181115)
-    for kind in ("throttle", "duplicate", "kill-midway", "kill-at-response", "kill-before-init"):
-        deployment.aws.faults.add(
-            Fault(
-                kind, function="hstmap", n_times=2, probability=0.3, delay_s=0.1 * ("mid" in kind)
-            )
-        )
-    out = f"{bucket}/faulty-{uuid.uuid4().hex}"
-    on_lambda(deployment, source, out, tmp_path, "--retries", "5", "--timeout", "10")
-    assert contents(out) == contents(whole)
 
 
 def test_what_is_not_there_and_what_is_broken_is_accounted_for(deployment, source, tmp_path):
