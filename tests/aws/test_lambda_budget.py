@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -17,6 +20,9 @@ from hstmap.aws.bill import price
 from hstmap.aws.local import Fault
 from hstmap.aws.price_table import load_prices
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
+from hstmap.bag.engine import EngineOptions, Stage, Task, make_engine
+from hstmap.bag.events import AttemptEnded, Event
+from hstmap.budget import Account
 from hstmap.charges import CallTerms, CallWork
 from hstmap.costs import LambdaShape
 from hstmap.storage import open_store
@@ -110,3 +116,59 @@ def test_what_is_billed_stays_below_the_budget_and_the_run_goes_on(
     assert n_done == N_IMAGES, stopped.stdout + stopped.stderr
     assert hstmap("map", source, "--out", whole, *common).returncode == 0
     assert store.get("sources.parquet") == open_store(whole).get("sources.parquet")
+
+
+# -- each attempt ----------------------------------------------------------------------------------
+
+
+def behave(how: str) -> str:
+    if how == "hang":
+        time.sleep(3600)
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "exit":
+        os._exit(3)
+    if how == "raise":
+        raise ValueError(how)
+    time.sleep(0.3)
+    return how
+
+
+def test_attempts_are_charged_no_less_than_they_are_billed(deployment: Any) -> None:
+    # In seconds, without requests.
+    terms = CallTerms(1.0, 0.0, 0.0, 0.0, 0.0, limit_s=8.0, n_get=0, n_put=0, looks_s=0.1)
+    account = Account(terms)
+    n_before = len(deployment.runs())
+    options = EngineOptions(
+        lithops_config=deployment.lithops_config, timeout_s=2.0, retries=0, stragglers=None
+    )
+    ways = ["hang", "kill", "exit", "raise", *["work"] * 4]
+    seen: list[AttemptEnded] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, AttemptEnded):
+            seen.append(event)
+
+    with make_engine("lithops", options, [watch], account) as engine:
+        tasks = [Task(f"{n} {how}", how) for n, how in enumerate(ways)]
+        list(engine.run(Stage("ways", behave, tasks)))
+    deployment.aws.wait_until_idle()
+    reports = {run.report.request_id: run.report for run in deployment.runs()[n_before:]}
+    assert len(seen) == len(reports) == len(ways)
+    charged, billed = 0.0, 0.0
+    for event in seen:
+        attempt = event.attempt
+        billed_s = reports[attempt.request_id].billed_duration_ms / 1000
+        charged_s = terms.charge_usd(attempt, attempt.submitted_s, event.time_s)
+        assert charged_s <= terms.most_s + 1, attempt
+        if attempt.status == "ok":
+            assert charged_s < billed_s + 1.5
+            charged, billed = charged + charged_s, billed + billed_s
+        else:
+            assert billed_s <= charged_s, attempt
+    # One write may be slow on a machine that is busy; what is charged for it is the same for all.
+    assert billed <= charged
+    assert sum(report.billed_duration_ms for report in reports.values()) / 1000 < account.spent_usd
+    # The worker ends what hangs, within the time that is reckoned with.
+    longest_ms = max(report.duration_ms for report in reports.values())
+    assert 2000 <= longest_ms <= 8000
