@@ -1,21 +1,25 @@
 """The whole archive on Lambda, simulated: time and money by line, beside the figures of 2018.
 
 Nothing here ran on Lambda: what images take is drawn from a measured profile, the rest is assumed,
-and all assumptions are printed.
+and all assumptions are printed. S3's rates are those of a partition of keys. How many partitions
+the archive's keys lie in is not published, so runs are simulated with reads from one of them and
+from several; what is written goes to one, as a new bucket has.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import product
 from typing import Any
 
 from hstmap.aws.bill import LINES, Bill, price
 from hstmap.aws.price_table import PriceTable, load_prices
 from hstmap.aws.reports import parse_report
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
+from hstmap.batch import CATALOGS
 from hstmap.run_assumptions import Assumptions, RunShape
 from hstmap.run_measured import profile_of_run
 from hstmap.run_model import ModelResult, simulate_run
@@ -23,6 +27,9 @@ from hstmap.run_profile import DEFAULT_PROFILE, Profile, load_profile
 from hstmap.storage import open_store
 
 N_ARCHIVE = 122_078  # images of the run of 2018
+#: Where reading an image takes about as long as the arithmetic does.
+MEMORY_MB = 1280
+PARTITIONS = (1, 16)
 #: Its log's line, github.com/spacetelescope/astropy-sep-lambda; one image a call.
 LINE_OF_2018 = (
     "REPORT RequestId: 2018\tDuration: 1060.45 ms\tBilled Duration: 1100 ms\t"
@@ -37,41 +44,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=5, help="simulated runs of each case")
     parser.add_argument("--profile", default=DEFAULT_PROFILE, help="a profile, or a run's folder")
     parser.add_argument("--architecture", default="arm64")
-    parser.add_argument("--memory", type=int, default=RunShape.memory_mb, metavar="MB")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="images a call")
-    parser.add_argument("--get-rate", type=float, default=Assumptions.get_rate, help="GETs a s")
-    parser.add_argument("--put-rate", type=float, default=Assumptions.put_rate, help="PUTs a s")
+    parser.add_argument("--memory", type=int, nargs="+", default=[MEMORY_MB], metavar="MB")
+    parser.add_argument("--batch-size", type=int, nargs="+", metavar="N", help="images a call")
+    parser.add_argument(
+        "--partitions", type=int, nargs="+", default=PARTITIONS, metavar="N", help="of the archive"
+    )
+    parser.add_argument(
+        "--catalogs", nargs="+", choices=CATALOGS, default=("none", "batch", "image")
+    )
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Simulate, print and return the figures."""
     profile, prices = _profile(arguments.profile), load_prices()
-    assumptions = replace(Assumptions(), get_rate=arguments.get_rate, put_rate=arguments.put_rate)
     print("simulated: no figure below was measured on Lambda")
     print(f"profile   {profile.origin}; {profile.machine}; {profile.date[:10]}")
     mean_ms, mean_mb = profile.mean_compute_s * 1e3, profile.mean_nbytes_read / 1e6
-    print(f"          {mean_ms:.0f} ms and {mean_mb:.1f} MB an image, of {len(profile.images)}")
-    for name, value in asdict(assumptions).items():
+    print(f"          {mean_ms:.0f} ms and {mean_mb:.1f} MB an image, of {len(profile.images)}; "
+          f"a worker held {profile.peak_memory_nbytes / 1e6:.0f} MB at most")  # fmt: skip
+    for name, value in asdict(Assumptions()).items():
         print(f"assumed   {name:20s} {value:g}")
     then = _print_2018(prices)
-    sizes, widths, n_seeds = arguments.images, arguments.workers, arguments.seeds
-    if arguments.short:
-        sizes, widths, n_seeds = [2000], [100], 2
     scenarios = []
-    for n_images in sizes:
-        for n_workers in widths:
-            for catalogs in ("none",) if arguments.short else ("none", "batch", "image"):
-                shape = RunShape(
-                    n_images,
-                    n_workers,
-                    arguments.batch_size,
-                    arguments.memory,
-                    catalogs,
-                    reduce_on_lambda=True,
-                )
-                results = [simulate_run(shape, profile, assumptions, i) for i in range(n_seeds)]
-                scenarios.append(_print_case(shape, results, prices, arguments.architecture))
-    return {"of_2018": then, "assumptions": asdict(assumptions), "scenarios": scenarios}
+    for shape, n_partitions in _cases(arguments):
+        get_rate = Assumptions.get_rate * n_partitions
+        assumptions = replace(Assumptions(), get_rate=get_rate)
+        n_seeds = 2 if arguments.short else arguments.seeds
+        results = [simulate_run(shape, profile, assumptions, i) for i in range(n_seeds)]
+        in_levels = simulate_run(replace(shape, reduce_on_lambda=True), profile, assumptions)
+        _print_header(shape, n_partitions, n_seeds, arguments.architecture)
+        figures = _print_case(shape, results, prices, arguments.architecture)
+        print(f"  in levels on Lambda, which is not built, the reduce would take "
+              f"{in_levels.reduce_s:.1f} s")  # fmt: skip
+        scenarios.append(figures | {"n_partitions": n_partitions})
+    _print_table(scenarios)
+    return {"of_2018": then, "assumptions": asdict(Assumptions()), "scenarios": scenarios}
+
+
+def _cases(arguments: argparse.Namespace) -> Iterator[tuple[RunShape, int]]:
+    """Say what is simulated."""
+    sizes, widths, kinds = arguments.images, arguments.workers, arguments.catalogs
+    if arguments.short:
+        sizes, widths, kinds = [2000], [100], ["none"]
+    batch_sizes, partitions = arguments.batch_size or [None], arguments.partitions
+    for n_images, n_workers, memory_mb, batch_size, catalogs, n_partitions in product(
+        sizes, widths, arguments.memory, batch_sizes, kinds, partitions
+    ):
+        yield RunShape(n_images, n_workers, batch_size, memory_mb, catalogs), n_partitions
 
 
 def _profile(name: str) -> Profile:
@@ -100,6 +119,13 @@ def _print_2018(prices: PriceTable) -> dict[str, float]:
     return {"compute_usd": usd, "today_usd": now.list_usd}
 
 
+def _print_header(shape: RunShape, n_partitions: int, n_seeds: int, architecture: str) -> None:
+    print(f"\nsimulated {shape.n_images:,} images, {shape.n_workers:,} at a time, "
+          f"{shape.images_a_call} a call, {shape.memory_mb} MB, {architecture}, "
+          f"catalogues: {shape.catalogs}; the archive in {n_partitions} partitions; "
+          f"{n_seeds} runs: median (least to most)")  # fmt: skip
+
+
 def _print_case(
     shape: RunShape, results: Sequence[ModelResult], prices: PriceTable, architecture: str
 ) -> dict[str, Any]:
@@ -113,14 +139,11 @@ def _print_case(
     figures: dict[str, Any] = {
         "n_images": shape.n_images,
         "n_workers": shape.n_workers,
+        "memory_mb": shape.memory_mb,
         "batch_size": shape.images_a_call,
         "catalogs": shape.catalogs,
         "n_done": round(statistics.median(sum(item.n_times_done) for item in results)),
     }
-    print(f"\nsimulated {shape.n_images:,} images, {shape.n_workers:,} at a time, "
-          f"{shape.images_a_call} a call, {shape.memory_mb} MB, {architecture}, "
-          f"catalogues: {shape.catalogs}; "
-          f"{len(results)} runs: median (least to most)")  # fmt: skip
     for label, value in {
         "map_s": lambda item: item.map_s,
         "reduce_s": lambda item: item.reduce_s,
@@ -128,7 +151,6 @@ def _print_case(
     }.items():
         figures |= _print_spread(label, [value(item) for item in results], "s")
     print(f"  {last.n_cold:,} cold starts, {last.n_throttled:,} GETs waited for S3, "
-          f"{last.n_levels} levels of reduce, "
           f"{sum(result.n_times_done.count(0) for result in results):,} images failed")  # fmt: skip
     for name in LINES:
         values = [bill.line(name).list_usd for bill in bills]
@@ -154,3 +176,22 @@ def _print_spread(label: str, values: Sequence[float], unit: str) -> dict[str, f
     print(f"  {label:20s} {middle:10,.{digits}f} {unit:4s}"
           f"({min(values):,.{digits}f} to {max(values):,.{digits}f})")  # fmt: skip
     return {label: middle}
+
+
+def _print_table(scenarios: Sequence[Mapping[str, Any]]) -> None:
+    """Print what decides of all cases, as a table of Markdown."""
+    names = {
+        "n_images": "images", "n_workers": "calls at a time", "memory_mb": "MB",
+        "batch_size": "images a call", "catalogs": "catalogues", "n_partitions": "partitions read",
+        "map_s": "map, s", "reduce_s": "merge, s", "median_usd": "USD", "compute": "compute",
+        "s3_put": "PUT",
+    }  # fmt: skip
+    print(f"\n| {' | '.join(names.values())} |\n|{' --- |' * len(names)}")
+    for row in scenarios:
+        cells = [row.get(name, 0.0) for name in names]
+        shown = (
+            cell if isinstance(cell, str) else f"{cell:,}" if isinstance(cell, int)
+            else f"{cell:.0f}" if name.endswith("_s") else f"{cell:.2f}"
+            for name, cell in zip(names, cells, strict=True)
+        )  # fmt: skip
+        print(f"| {' | '.join(shown)} |")

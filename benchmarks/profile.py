@@ -21,8 +21,8 @@ from benchmarks import reduce
 from benchmarks.measuring import machine_lines
 from benchmarks.reduce import Size
 from hstmap.cli import main as hstmap
-from hstmap.run_measured import profile_of_run
 from hstmap.parts import placed_images
+from hstmap.run_measured import profile_of_run
 from hstmap.run_profile import DEFAULT_PROFILE, ImageSample, Profile
 from hstmap.storage import open_store
 from hstmap.wfc3.simulate import simulate_flt

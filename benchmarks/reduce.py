@@ -70,13 +70,20 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         size = Size(4, 10, 20)
     few_parts = Size(max(1, size.n_parts // 4), size.images_a_part, size.sources_an_image)
     few_sources = Size(size.n_parts, size.images_a_part, max(1, size.sources_an_image // 30))
-    rows = [_measure(each, arguments.folder) for each in (few_parts, few_sources, size)]
-    a_call, an_image, a_source = _fit(rows)
+    rows, (a_call, an_image, a_source) = measure((few_parts, few_sources, size), arguments.folder)
     print(f"fitted    {a_call:.2f} s, {an_image * 1e6:.1f} us an image, "
           f"{a_source * 1e6:.3f} us a source")  # fmt: skip
     return {
         "runs": rows, "start_s": a_call, "reduce_s_image": an_image, "reduce_s_source": a_source,
     }  # fmt: skip
+
+
+def measure(
+    sizes: Sequence[Size], folder: Path | None = None
+) -> tuple[list[dict[str, Any]], tuple[float, float, float]]:
+    """Make and reduce runs of three sizes; solve for a start, an image and a source, s."""
+    rows = [_measure(size, folder) for size in sizes]
+    return rows, _fit(rows)
 
 
 def _measure(size: Size, folder: Path | None) -> dict[str, Any]:

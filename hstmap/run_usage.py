@@ -10,11 +10,11 @@ from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
 from hstmap.run_assumptions import Assumptions, RunShape
 from hstmap.run_profile import Profile
 
-__all__ = ["client_merge_s", "client_usage", "count_usage"]
+__all__ = ["N_GET_CALL", "N_PUT_CALL", "client_merge_s", "client_usage", "count_usage"]
 
 #: Of the engine, for each call: that it began and how it ended; and the client reads the latter.
-_N_PUT_CALL: Final = 2
-_N_GET_CALL: Final = 1
+N_PUT_CALL: Final = 2
+N_GET_CALL: Final = 1
 #: Names that the client finds when it looks, beside those of the calls under way.
 _MOST_LISTED: Final = 1000
 _LISTED_A_PAGE: Final = 1000
@@ -93,17 +93,17 @@ def count_usage(
     """
     n_calls = sum(call.n for call in calls)
     n_environments = min(shape.n_workers, n_calls)
-    n_looks = 2 * (1 + math.ceil(map_s / assumptions.poll_s)) if assumptions.poll_s else n_calls
+    n_looks = 1 + math.ceil(map_s / assumptions.poll_s) if assumptions.poll_s else n_calls
     n_listed = n_environments + min(2 * n_calls, _MOST_LISTED)
     stored = shape.n_images * 2 * profile.part_nbytes_image  # in parts and in the summary
     if shape.catalogs != "none":
         stored += shape.n_images * profile.catalog_nbytes_image
     return Usage(
         calls=tuple(calls),
-        # What calls do is one object, which each environment gets once.
-        n_get=n_requests[0] + _N_GET_CALL * n_calls + n_environments,
-        n_put=n_requests[1] + _N_PUT_CALL * n_calls + 1,
-        # The client looks again at once when it has found something.
+        # What calls do is one object, which each environment gets once; and what Lithops knows of
+        # the function is another, for the client.
+        n_get=n_requests[0] + N_GET_CALL * n_calls + n_environments + 1,
+        n_put=n_requests[1] + N_PUT_CALL * n_calls + 1,
         n_list=n_looks * math.ceil(n_listed / _LISTED_A_PAGE),
         log_nbytes=LOG_NBYTES_A_CALL * n_calls,
         stored_nbytes=round(stored),

@@ -33,7 +33,8 @@ EVEN = Profile(
 #: Nothing is random, nothing waits for anything but its own worker.
 QUIET = Assumptions(
     calls_a_second=1e9, first_byte_s=0.1, bandwidth_nbytes_s=75e6, get_rate=1e9, put_rate=1e9,
-    cpu_ratio=1.0, init_ratio=2.0, straggler_share=0.0, failure_share=0.0, twin_fraction=0.0, poll_s=0.0,
+    cpu_ratio=1.0, init_ratio=2.0, straggler_share=0.0, failure_share=0.0, twin_fraction=0.0,
+    poll_s=0.0,
 )  # fmt: skip
 
 
@@ -127,7 +128,7 @@ def test_a_client_that_looks_seldom_finds_ended_calls_late():
 def test_requests_are_those_of_images_results_and_calls(catalogs, n_files):
     usage = simulate_run(RunShape(40, 5, 4, catalogs=catalogs), EVEN, QUIET).usage
     assert usage.n_calls == 10
-    assert usage.n_get == 40 + 10 + 5  # images, what calls say in the end, the function
+    assert usage.n_get == 40 + 10 + 5 + 1  # images, what calls say in the end, the function twice
     assert usage.n_put == 10 + n_files + 2 * 10 + 1  # parts, catalogues, calls, the function
 
 
@@ -216,16 +217,42 @@ def test_an_estimate_has_its_expectation_between_low_and_high():
 # -- the benchmark -------------------------------------------------------------------------------
 
 
-def test_the_benchmark_prints_both_years_and_what_is_assumed(capsys):
+def run_benchmark(*words):
     parser = archive.argparse.ArgumentParser()
     parser.add_argument("--short", action="store_true")
     archive.add_arguments(parser)
-    figures = archive.run(parser.parse_args(["--short"]))
+    return archive.run(parser.parse_args(words))
+
+
+def test_the_benchmark_prints_both_years_and_what_is_assumed(capsys):
+    figures = run_benchmark("--short")
     shown = capsys.readouterr().out
     assert "simulated" in shown.splitlines()[0]
     assert "2.24" in shown
     assert "leaves out" in shown
     assert shown.count("assumed") > 5
-    (scenario,) = figures["scenarios"]
-    assert scenario["low_usd"] <= scenario["median_usd"] <= scenario["high_usd"]
-    assert scenario["n_done"] == scenario["n_images"]
+    for scenario, n_partitions in zip(figures["scenarios"], archive.PARTITIONS, strict=True):
+        assert scenario["low_usd"] <= scenario["median_usd"] <= scenario["high_usd"]
+        assert scenario["n_done"] == scenario["n_images"]
+        assert scenario["n_partitions"] == n_partitions
+
+
+def test_the_benchmark_tells_memory_catalogues_and_partitions_apart(capsys):
+    words = ("--images", "3000", "--workers", "300", "--seeds", "1", "--memory", "885", "1769")
+    figures = run_benchmark(*words, "--catalogs", "batch", "image", "--partitions", "1", "4")
+    (table,) = [part for part in capsys.readouterr().out.split("\n\n") if part.startswith("| ")]
+    header, _, *rows = table.splitlines()
+    assert len(rows) == len(figures["scenarios"]) == 8
+    names = [name.strip() for name in header.strip("|").split("|")]
+    first = dict(zip(names, (cell.strip() for cell in rows[0].strip("|").split("|")), strict=True))
+    assert (first["images"], first["MB"], first["catalogues"]) == ("3,000", "885", "batch")
+    by_case = {
+        (row["memory_mb"], row["catalogs"], row["n_partitions"]): row
+        for row in figures["scenarios"]
+    }
+    small, large = by_case[885, "batch", 4], by_case[1769, "batch", 4]
+    assert small["map_s"] > large["map_s"]
+    assert small["compute"] < large["compute"]  # less of it waits
+    n_puts = 3000 - 1000  # a file an image in the place of one a call of three
+    dearer = by_case[885, "image", 4]["s3_put"] - small["s3_put"]
+    assert dearer == pytest.approx(n_puts * NOW.s3_put_usd, rel=0.02)
