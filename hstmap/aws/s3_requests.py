@@ -44,7 +44,7 @@ def kind_of_operation(operation: str) -> str:
 
 @contextmanager
 def storage_requests() -> Iterator[RequestCounts]:
-    """Count what S3 clients ask for that are made in a block, for as long as they live.
+    """Count what S3 clients of sessions ask for that are made in a block, as long as they live.
 
     Yields
     ------
