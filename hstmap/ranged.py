@@ -48,12 +48,13 @@ class RangedFile(io.RawIOBase):
         self._position = 0
         self._starts: list[int] = []
         self._blocks: dict[int, memoryview] = {}
+        self._nbytes_read = 0
         self._keep(0, first)
 
     @property
     def nbytes_read(self) -> int:
-        """How many bytes were fetched so far."""
-        return sum(map(len, self._blocks.values()))
+        """How many bytes were fetched so far; also of a closed file."""
+        return self._nbytes_read
 
     def readable(self) -> bool:
         """Return True: it can be read."""
@@ -144,6 +145,7 @@ class RangedFile(io.RawIOBase):
         if block.nbytes:
             insort(self._starts, start)
             self._blocks[start] = block
+            self._nbytes_read += block.nbytes
 
     def _pieces(self, start: int, end: int) -> list[memoryview]:
         """Return views that make up [start, end), after fetching what is missing of it."""

@@ -135,3 +135,12 @@ def test_an_error_of_the_store_reaches_the_reader_and_can_be_tried_again() -> No
     assert source.file.tell() == 0
     source.file._fetch = fetch
     assert source.file.read() == source.data
+
+
+def test_a_closed_file_still_says_how_much_was_read() -> None:
+    source = Source(pattern(300_000), 1000)
+    source.file.seek(200_000)
+    source.file.read(70_000)
+    assert source.file.nbytes_read == 71_000
+    source.file.close()
+    assert source.file.nbytes_read == 71_000
