@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
-from hstmap.batch import Batch, bundle_key, catalog_key
+from hstmap.batch import Batch, RunParameters, bundle_key, catalog_key
 from hstmap.errors import ConservationError
 from hstmap.wfc3.catalog import TABLE_NAME, Card, fits_extension, fits_primary
 from hstmap.wfc3.measure import Sources
@@ -121,7 +122,7 @@ def _provenance(row: Mapping[str, Any], batch: Batch) -> list[Card]:
         ("ERRSCALE", row["error_scale"], "factor applied to the image's errors"),
         ("ZEROPNT", row["zero_point"], "[mag] AB magnitude of 1 electron/s"),
         ("DEPTH5", row["depth_5sigma"], "[mag] of 5 sigma in 0.45 arcsec"),
-        ("PARAMS", json.dumps(batch.parameters.as_dict()), "how sources were found"),
+        ("PARAMS", _parameters(batch.parameters), "how sources were found"),
         ("VERSIONS", _versions(), "of the libraries"),
     ]
     # A long text takes the whole card: astropy would cut the comment, and warn of it.
@@ -132,6 +133,13 @@ def _provenance(row: Mapping[str, Any], batch: Batch) -> list[Card]:
     ]
 
 
+@lru_cache(maxsize=4)
+def _parameters(parameters: RunParameters) -> str:
+    """Write parameters in one line."""
+    return json.dumps(parameters.as_dict())
+
+
+@lru_cache(maxsize=1)
 def _versions() -> str:
     """Name the libraries that the numbers come from."""
     import astropy

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -42,6 +43,9 @@ TABLE_NAME: Final = "SOURCES"
 
 _BLOCK: Final = 2880
 _CARD: Final = 80
+#: Texts and numbers that astropy writes as they are.
+_PLAIN_TEXT: Final = re.compile(r"[ -%(-~]*")
+_PLAIN_NUMBER: Final = re.compile(r"-?\d{1,17}(\.\d{1,17})?")
 _FITS_FORMATS: Final = {"f4": "E", "f8": "D", "i2": "I", "i4": "J", "i8": "K"}
 
 
@@ -88,9 +92,33 @@ def _with_end(cards: bytes) -> bytes:
     return _padded(cards + b"END".ljust(_CARD), b" ")
 
 
-def _formatted(cards: Iterable[Card | tuple[str, str | int | bool]]) -> bytes:
+def _formatted(cards: Iterable[Card]) -> bytes:
     """Format cards, long texts over several of them."""
-    content: bytes = fits.Header(list(cards)).tostring(endcard=False, padding=False).encode("ascii")
+    return b"".join(_plain_card(*card) or _astropy_card(*card) for card in cards)
+
+
+def _plain_card(keyword: str, value: str | int | float | bool, comment: str) -> bytes:
+    """Format a card as astropy does, in a tenth of its 20 microseconds; empty if it may not be so.
+
+    FITS standard 4.0, section 4.2: texts are quoted and take 8 characters or more, numbers end in
+    column 30.
+    """
+    if isinstance(value, str):
+        text = f"'{value:8}'".ljust(20) if value.strip() and _PLAIN_TEXT.fullmatch(value) else ""
+    elif isinstance(value, bool):
+        text = f"{'T' if value else 'F':>20}"
+    else:
+        text = f"{value:>20}" if _PLAIN_NUMBER.fullmatch(str(value)) else ""
+    card = f"{keyword:8}= {text}" + (f" / {comment}" if comment else "")
+    is_plain = text and comment == comment.strip() and _PLAIN_TEXT.fullmatch(comment)
+    return card.ljust(_CARD).encode("ascii") if is_plain and len(card) <= _CARD else b""
+
+
+@lru_cache(maxsize=64, typed=True)
+def _astropy_card(keyword: str, value: str | int | float | bool, comment: str) -> bytes:
+    """Let astropy format a card; long texts are the same for all images of a batch, mostly."""
+    header = fits.Header([(keyword, value, comment)])
+    content: bytes = header.tostring(endcard=False, padding=False).encode("ascii")
     return content
 
 
@@ -107,8 +135,13 @@ def fits_primary(cards: Iterable[Card] = ()) -> bytes:
     bytes
         Whole blocks.
     """
-    head = (("SIMPLE", True, "conforms to FITS standard"), ("BITPIX", 8), ("NAXIS", 0))
-    return _with_end(_formatted([*head, ("EXTEND", True), *cards]))
+    head = (
+        ("SIMPLE", True, "conforms to FITS standard"),
+        ("BITPIX", 8, ""),
+        ("NAXIS", 0, ""),
+        ("EXTEND", True, ""),
+    )
+    return _with_end(_formatted([*head, *cards]))
 
 
 def fits_extension(sources: Sources, cards: Iterable[Card] = (), name: str = TABLE_NAME) -> bytes:

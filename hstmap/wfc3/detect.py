@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -143,6 +144,7 @@ class Detection:
     relaxed: str
 
 
+@lru_cache(maxsize=8)
 def gaussian_kernel(fwhm: float, size: int) -> np.ndarray | None:
     """Sample a round Gaussian at the centres of pixels.
 
@@ -156,7 +158,7 @@ def gaussian_kernel(fwhm: float, size: int) -> np.ndarray | None:
     Returns
     -------
     numpy.ndarray or None
-        float32, shape (size, size), of sum 1.
+        float32, shape (size, size), of sum 1, read-only: it is made once.
     """
     if fwhm == 0:
         return None
@@ -164,6 +166,7 @@ def gaussian_kernel(fwhm: float, size: int) -> np.ndarray | None:
     profile = np.exp(-0.5 * (offset * _FWHM_PER_SIGMA / fwhm) ** 2)
     kernel = np.outer(profile, profile)
     normalized: np.ndarray = (kernel / kernel.sum()).astype(np.float32)
+    normalized.flags.writeable = False
     return normalized
 
 

@@ -9,7 +9,7 @@ fetches `first_nbytes` at once.
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +18,6 @@ from hstmap.wfc3.header import Headers, rootname_of, warning_lines, zero_point_a
 from hstmap.wfc3.model import Image, ImageInfo, ReadParameters
 from hstmap.wfc3.planes import Planes, make_mask, read_planes, read_weights
 from hstmap.wfc3.wcs import build_wcs, frame_centre, pixel_scale_arcsec
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = [
     "Image",
@@ -99,7 +96,10 @@ def read_image(
         wcs = build_wcs(planes.headers.science, nx, ny, notes)
         facts = _header_facts(planes.headers, name, notes) | _geometry(planes, wcs, notes)
     notes.extend(warning_lines(caught))
-    n_saturated = 0 if planes.dq is None else _count_saturated(planes.dq)
+    n_saturated = 0
+    # Few frames have any.
+    if planes.dq is not None and planes.dq_bits & _SATURATED:
+        n_saturated = int(np.count_nonzero(planes.dq & _SATURATED))
     info = ImageInfo(
         product=planes.product,
         n_masked=int(np.count_nonzero(mask)),
@@ -109,13 +109,6 @@ def read_image(
         **facts,
     )
     return Image(planes.sci, planes.err, mask, planes.dq, info, wcs)
-
-
-def _count_saturated(dq: NDArray[np.signedinteger[Any]]) -> int:
-    # Few frames have any: or-ing all pixels tells, in a third of the time of counting.
-    if not np.bitwise_or.reduce(dq, axis=None) & _SATURATED:
-        return 0
-    return int(np.count_nonzero(dq & _SATURATED))
 
 
 def _header_facts(headers: Headers, name: str, notes: list[str]) -> dict[str, Any]:

@@ -24,20 +24,20 @@ _N_FINE: Final = 20
 _STEP_PIXELS: Final = 0.1
 #: The table goes so much further than a circle.
 _N_MORE_PIXELS: Final = 3
-#: A pixel whose centre is further than half a diagonal from the circle lies outside it.
-_HALF_DIAGONAL: Final = math.sqrt(0.5)
+#: A pixel whose centre is half a pixel or more beyond the circle does not count as covered.
+_BEYOND_COVER: Final = 0.51
 
 
 @functools.lru_cache(maxsize=64)
 def _light_of_pixels(
     wavelength_nm: float, half_size: int, pixel_size_arcsec: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> np.ndarray:
     """Tabulate the share of a star's light in a pixel by the distance of its centre.
 
     Returns
     -------
-    distance, share : numpy.ndarray
-        Pixels, and mean share at that distance.
+    numpy.ndarray
+        Mean shares at distances from half a step on, a step apart.
     """
     _, _, profile = fine_profile(wavelength_nm, half_size + 1, _N_FINE, pixel_size_arcsec)
     pixels = box_sum(profile, _N_FINE)
@@ -47,7 +47,18 @@ def _light_of_pixels(
     bins = np.digitize(distance, edges) - 1
     counts = np.bincount(bins, minlength=len(edges))[: len(edges)]
     sums = np.bincount(bins, pixels.ravel(), minlength=len(edges))[: len(edges)]
-    return edges + _STEP_PIXELS / 2, sums / np.maximum(counts, 1)
+    shares: np.ndarray = sums / np.maximum(counts, 1)
+    return shares
+
+
+def _interpolated(table: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Look distances up; the steps being even, at a quarter of the time of `numpy.interp`."""
+    place = (distance / _STEP_PIXELS - 0.5).clip(0.0, len(table) - 1.0)
+    i = np.minimum(place.astype(np.intp), len(table) - 2)
+    place -= i
+    place *= np.diff(table).take(i)
+    place += table.take(i)
+    return place
 
 
 def masked_shares(
@@ -64,7 +75,7 @@ def masked_shares(
     mask : numpy.ndarray
         bool, shape (ny, nx): True where a pixel is not used. What lies outside is not, either.
     windows : Windows
-        Around the circles' centres, of a reach of one pixel more than the radius.
+        Around the circles' centres, of their radius or a larger one.
     radius : float
         Pixels.
     wavelength_nm : float
@@ -78,19 +89,15 @@ def masked_shares(
         float64, shape (n,), from 0 to 1.
     """
     unused = windows.gather(mask) | windows.is_outside
-    of_light, of_area = np.zeros(len(unused)), np.zeros(len(unused))
-    near = windows.distance2 <= (radius + 1.0) ** 2
-    some = np.flatnonzero((unused & near).any(axis=(1, 2)))
-    unused, distance = unused[some], np.sqrt(windows.distance2[some])
+    # Nearly all windows have masked pixels; not so many have some that the circle covers.
+    near = windows.distance2 < (radius + _BEYOND_COVER) ** 2
+    some = np.flatnonzero((unused & near).any(axis=(0, 1)))
+    unused, distance = unused.take(some, axis=2), np.sqrt(windows.distance2.take(some, axis=2))
     # The share of a pixel inside the circle, exact where its edge is straight across it.
     cover = np.clip(radius - distance + 0.5, 0.0, 1.0)
-    cover[distance > radius + _HALF_DIAGONAL] = 0.0
-    inside = cover > 0
-    at, share = _light_of_pixels(
-        wavelength_nm, math.ceil(radius) + _N_MORE_PIXELS, pixel_size_arcsec
-    )
-    light = np.zeros_like(cover)
-    light[inside] = np.interp(distance[inside], at, share) * cover[inside]
-    of_light[some] = (light * unused).sum(axis=(1, 2)) / light.sum(axis=(1, 2))
-    of_area[some] = (cover * unused).sum(axis=(1, 2)) / cover.sum(axis=(1, 2))
+    share = _light_of_pixels(wavelength_nm, math.ceil(radius) + _N_MORE_PIXELS, pixel_size_arcsec)
+    light = _interpolated(share, distance) * cover
+    of_light, of_area = np.zeros((2, windows.index.shape[-1]))
+    of_light[some] = (light * unused).sum(axis=(0, 1)) / light.sum(axis=(0, 1))
+    of_area[some] = (cover * unused).sum(axis=(0, 1)) / cover.sum(axis=(0, 1))
     return of_light, of_area

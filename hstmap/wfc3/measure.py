@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -90,7 +89,7 @@ def measure(image: Image, detection: Detection, parameters: MeasureParameters) -
     kron = kron_fluxes(detection, parameters, theta, poisson_gain(image.info))
     area = _pixel_area(image, position, parameters)
     radius = aperture_radii(image.info)[-1]
-    windows = windows_around(*position, math.ceil(radius) + 1, detection.data.shape)
+    windows = windows_around(*position, radius, detection.data.shape)
     dq = _or_around(image.dq, windows, radius)
     columns = (
         _of_image(image.info, len(objects))
@@ -292,9 +291,9 @@ def _or_around(dq: np.ndarray | None, windows: Windows, radius: float) -> np.nda
         int32, shape (n,).
     """
     if dq is None:
-        return np.zeros(len(windows.index), dtype=np.int32)
+        return np.zeros(windows.index.shape[-1], dtype=np.int32)
     inside = (windows.distance2 <= radius**2) & ~windows.is_outside
-    combined: np.ndarray = np.bitwise_or.reduce(windows.gather(dq) * inside, axis=(1, 2))
+    combined: np.ndarray = np.bitwise_or.reduce(windows.gather(dq) * inside, axis=(0, 1))
     return combined.astype(np.int32)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hstmap.wfc3.detect import Detection
     from hstmap.wfc3.image import ImageInfo
 
-__all__ = ["EmptyApertures", "measure_empty_apertures"]
+__all__ = ["EmptyApertures", "measure_empty_apertures", "on_objects"]
 
 _N_APERTURES: Final = 1000
 #: Fewer that are left over do not tell a scatter.
@@ -92,16 +92,6 @@ def _empty_places(detection: Detection, radius: float) -> tuple[np.ndarray, np.n
         Pixels from 0, of one shape (n,).
     """
     ny, nx = detection.data.shape
-    occupied = detection.mask.copy()
-    objects, reach = detection.objects, int(np.ceil(radius))
-    for y0, y1, x0, x1 in zip(
-        np.maximum(objects["ymin"] - reach, 0),
-        objects["ymax"] + reach + 1,
-        np.maximum(objects["xmin"] - reach, 0),
-        objects["xmax"] + reach + 1,
-        strict=True,
-    ):
-        occupied[y0:y1, x0:x1] = True
     i = np.arange(1, _N_APERTURES + 1)
     x, y = (
         radius + (step * i % 1.0) * (side - 1 - 2 * radius)
@@ -109,5 +99,39 @@ def _empty_places(detection: Detection, radius: float) -> tuple[np.ndarray, np.n
     )
     if min(nx, ny) <= 2 * radius + 1:
         return x[:0], y[:0]
-    empty = ~occupied[np.rint(y).astype(np.intp), np.rint(x).astype(np.intp)]
-    return x[empty], y[empty]
+    column, row = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp)
+    occupied = detection.mask[row, column]
+    occupied |= on_objects(detection.objects, column, row, int(np.ceil(radius)))
+    return x[~occupied], y[~occupied]
+
+
+def on_objects(objects: np.ndarray, column: np.ndarray, row: np.ndarray, reach: int) -> np.ndarray:
+    """Tell which pixels lie within the boxes of objects, or not further than `reach` beside.
+
+    Parameters
+    ----------
+    objects : numpy.ndarray
+        SEP's: ``xmin``, ``xmax``, ``ymin`` and ``ymax`` are looked at.
+    column, row : numpy.ndarray
+        The pixels, integers of shape (n,).
+    reach : int
+        Pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool, shape (n,).
+    """
+    # In the order of rows, those of a box are one stretch: what is left to compare are columns.
+    order = np.argsort(row)
+    first = np.searchsorted(row[order], objects["ymin"] - reach)
+    n_each = np.searchsorted(row[order], objects["ymax"] + reach, side="right") - first
+    box = np.repeat(np.arange(len(objects)), n_each)
+    start = np.cumsum(n_each) - n_each
+    pixel = order[np.arange(len(box)) + (first - start)[box]]
+    within = (column[pixel] >= (objects["xmin"] - reach)[box]) & (
+        column[pixel] <= (objects["xmax"] + reach)[box]
+    )
+    on_objects = np.zeros(len(column), dtype=np.bool_)
+    on_objects[pixel[within]] = True
+    return on_objects

@@ -59,8 +59,11 @@ def pixel_area(
     if sip is None:
         return np.ones(np.broadcast(x, y).shape)
     u, v = np.broadcast_arrays(x + 1 - sip.crpix[0], y + 1 - sip.crpix[1])
-    area = _jacobian(polyval2d(u, v, _derivatives(sip)))
-    return area / _reference_area(sip, ltv)
+    u_ref, v_ref = _reference(sip, ltv)
+    # The reference pixel comes along: it is cheaper than an evaluation of its own.
+    area = _jacobian(polyval2d(np.append(u, u_ref), np.append(v, v_ref), _derivatives(sip)))
+    relative: NDArray[np.float64] = (area[:-1] / area[-1]).reshape(u.shape)
+    return relative
 
 
 def pixel_area_map(
@@ -85,7 +88,8 @@ def pixel_area_map(
         return np.ones(shape, dtype=np.float32)
     u, v = np.arange(shape[1]) + 1 - sip.crpix[0], np.arange(shape[0]) + 1 - sip.crpix[1]
     area = _jacobian(polygrid2d(v, u, _derivatives(sip).swapaxes(0, 1)))
-    return (area / _reference_area(sip, ltv)).astype(np.float32)
+    area /= _jacobian(polyval2d(*_reference(sip, ltv), _derivatives(sip)))
+    return area.astype(np.float32)
 
 
 def _sip_of(wcs: Any) -> Any:
@@ -94,10 +98,13 @@ def _sip_of(wcs: Any) -> Any:
     return None if sip is None or sip.a is None or sip.b is None else sip
 
 
-def _reference_area(sip: Any, ltv: tuple[float, float]) -> NDArray[np.float64]:
+def _reference(sip: Any, ltv: tuple[float, float]) -> tuple[float, float]:
+    """Return u and v of the pixel whose area is 1."""
     # Position in the image = position on the detector + LTV.
-    u, v = (REFERENCE_PIXEL[axis] + ltv[axis] - sip.crpix[axis] for axis in (0, 1))
-    return _jacobian(polyval2d(u, v, _derivatives(sip)))
+    return (
+        REFERENCE_PIXEL[0] + ltv[0] - sip.crpix[0],
+        REFERENCE_PIXEL[1] + ltv[1] - sip.crpix[1],
+    )
 
 
 def _derivatives(sip: Any) -> NDArray[np.float64]:
@@ -117,7 +124,7 @@ def _derivatives(sip: Any) -> NDArray[np.float64]:
     return derivatives
 
 
-def _jacobian(slopes: NDArray[np.float64]) -> NDArray[np.float64]:
+def _jacobian(slopes: Any) -> NDArray[np.float64]:
     """Return the determinant of the distortion, given df/du, df/dv, dg/du and dg/dv."""
     df_du, df_dv, dg_du, dg_dv = slopes
     area: NDArray[np.float64] = (1 + df_du) * (1 + dg_dv) - df_dv * dg_du

@@ -51,6 +51,8 @@ class Planes:
         Standard deviation of `sci`; weight of `sci`, proportional to its inverse variance.
     dq : ndarray of integers, shape (ny, nx), or None
         DQ bits, as they are in the file until `make_mask` makes them native.
+    dq_bits : int
+        Those that any pixel has, once `make_mask` has looked.
     bounds : dict of str to (float, float)
         By plane, the lowest and the highest value in the file: NaN if there is any NaN.
     """
@@ -61,6 +63,7 @@ class Planes:
     err: NDArray[np.float32] | None = None
     wht: NDArray[np.float32] | None = None
     dq: NDArray[np.signedinteger[Any]] | None = None
+    dq_bits: int = 0
     bounds: dict[str, Bounds] = field(default_factory=dict)
 
 
@@ -188,23 +191,24 @@ def _native_float(pixels: NDArray[Any]) -> tuple[NDArray[np.float32], Bounds]:
 
 def _native_dq(
     pixels: NDArray[Any], mask_bits: int
-) -> tuple[NDArray[np.signedinteger[Any]], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.signedinteger[Any]], NDArray[np.bool_], int]:
     """Copy DQ bits of any type and byte order to native, C-contiguous int16 or int32.
 
     Returns
     -------
-    ndarray of int16 or int32, ndarray of bool
-        The bits, and which pixels have some of `mask_bits`.
+    ndarray of int16 or int32, ndarray of bool, int
+        The bits, which pixels have some of `mask_bits`, and the bits that any pixel has.
     """
     fits_int16 = pixels.dtype.kind == "i" and pixels.dtype.itemsize <= 2
     native = np.empty(pixels.shape, dtype=np.int16 if fits_int16 else np.int32)
     hidden = np.empty(pixels.shape, dtype=np.bool_)
-    hiding = native.dtype.type(mask_bits)
+    hiding, some = native.dtype.type(mask_bits), native.dtype.type(0)
     for rows in _row_blocks(len(pixels)):
         block = native[rows]
         np.copyto(block, pixels[rows], casting="unsafe")
         np.not_equal(block & hiding, 0, out=hidden[rows])
-    return native, hidden
+        some |= np.bitwise_or.reduce(block, axis=None)
+    return native, hidden, int(some)
 
 
 def _trim_border(planes: Planes) -> None:
@@ -256,7 +260,7 @@ def make_mask(planes: Planes, mask_bits: int, notes: list[str]) -> NDArray[np.bo
     if planes.dq is None:
         mask = np.zeros(planes.sci.shape, dtype=np.bool_)
     else:
-        planes.dq, mask = _native_dq(planes.dq, mask_bits)
+        planes.dq, mask, planes.dq_bits = _native_dq(planes.dq, mask_bits)
     _mask_bad_values(planes, mask)
     if planes.wht is not None:
         with np.errstate(divide="ignore", invalid="ignore"):

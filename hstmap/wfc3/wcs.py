@@ -264,10 +264,14 @@ def footprint(wcs: Any, nx: int, ny: int) -> NDArray[np.float64]:
     x = np.array([-0.5, nx - 0.5, nx - 0.5, -0.5, -0.5])
     y = np.array([-0.5, -0.5, ny - 0.5, ny - 0.5, -0.5])
     corners = np.column_stack(to_icrs(wcs, *wcs.all_pix2world(x, y, 0)))
-    ra, dec = np.radians(corners).T
-    first, second, third = np.column_stack(
-        [np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)]
-    )[:3]
-    # Positive: counter-clockwise as seen from outside the sphere, which is the other way round.
-    turn = np.dot(np.cross(second - first, third - first), first)
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = map(_direction, corners[:3].tolist())
+    # The triple product of three corners. Positive: counter-clockwise as seen from outside the
+    # sphere, which is the other way round.
+    turn = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
     return np.ascontiguousarray(corners[::-1] if turn > 0 else corners)
+
+
+def _direction(position: list[float]) -> tuple[float, float, float]:
+    """Return the unit vector to right ascension and declination, deg."""
+    ra, dec = map(math.radians, position)
+    return math.cos(dec) * math.cos(ra), math.cos(dec) * math.sin(ra), math.sin(dec)

@@ -11,7 +11,9 @@ __all__ = ["Windows", "windows_around"]
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Squares of pixels, one a source; arrays of shape (n, side, side).
+    """Squares of pixels, one a source; arrays of shape (side, side, n).
+
+    Sources come last, so that arithmetic goes through long rows.
 
     Attributes
     ----------
@@ -38,21 +40,21 @@ class Windows:
         Returns
         -------
         numpy.ndarray
-            Shape (n, side, side).
+            Shape (side, side, n).
         """
         values: np.ndarray = plane.ravel().take(self.index)
         return values
 
 
-def windows_around(x: np.ndarray, y: np.ndarray, reach: int, shape: tuple[int, int]) -> Windows:
+def windows_around(x: np.ndarray, y: np.ndarray, radius: float, shape: tuple[int, int]) -> Windows:
     """Lay windows around positions.
 
     Parameters
     ----------
     x, y : numpy.ndarray
         Pixels from 0, shape (n,).
-    reach : int
-        Pixels on each side of the one that a position lies on.
+    radius : float
+        The windows hold all pixels whose centres lie within this and half a pixel.
     shape : (int, int)
         Of the image: (ny, nx).
 
@@ -61,13 +63,14 @@ def windows_around(x: np.ndarray, y: np.ndarray, reach: int, shape: tuple[int, i
     Windows
     """
     ny, nx = shape
-    offsets = np.arange(-reach, reach + 1)
-    column = np.rint(x).astype(np.intp)[:, None] + offsets
-    row = np.rint(y).astype(np.intp)[:, None] + offsets
+    # A position is up to half a pixel from the centre of the pixel that it lies on.
+    reach = int(radius + 1.0)
+    offsets = np.arange(-reach, reach + 1)[:, None]
+    column = np.rint(x).astype(np.intp) + offsets
+    row = np.rint(y).astype(np.intp) + offsets
     column_in, row_in = column.clip(0, nx - 1), row.clip(0, ny - 1)
-    dx2, dy2 = (column - x[:, None]) ** 2, (row - y[:, None]) ** 2
     return Windows(
-        index=(row_in * nx)[:, :, None] + column_in[:, None, :],
-        is_outside=(row != row_in)[:, :, None] | (column != column_in)[:, None, :],
-        distance2=dx2[:, None, :] + dy2[:, :, None],
+        index=(row_in * nx)[:, None] + column_in,
+        is_outside=(row != row_in)[:, None] | (column != column_in),
+        distance2=((column - x) ** 2) + ((row - y) ** 2)[:, None],
     )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,7 +12,13 @@ from astropy.table import Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hstmap.wfc3.catalog import IMAGES_KEY, concatenate, fits_catalog, parquet_part
+from hstmap.wfc3.catalog import (
+    IMAGES_KEY,
+    concatenate,
+    fits_catalog,
+    fits_primary,
+    parquet_part,
+)
 from hstmap.wfc3.measure import empty_sources
 from hstmap.wfc3.schema import SOURCE_COLUMNS, catalog_columns
 
@@ -54,6 +61,40 @@ def test_what_is_written_is_read_back(n, seed):
 def test_awkward_texts_survive_in_the_header(value):
     content = fits_catalog(empty_sources(), [("INPUT", value, "")])
     assert fits.getheader(io.BytesIO(content))["INPUT"] == value
+
+
+PRIMARY_CARDS = [
+    ("SIMPLE", True, "conforms to FITS standard"),
+    ("BITPIX", 8),
+    ("NAXIS", 0),
+    ("EXTEND", True),
+]
+KEYWORDS = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-", min_size=1, max_size=8)
+VALUES = st.one_of(
+    st.booleans(),
+    st.integers(-(10**19), 10**19),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(-100, 100).map(lambda value: round(value, 4)),
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=90),
+)
+
+
+@settings(deadline=None)
+@given(KEYWORDS, VALUES, st.text("a long comment's / [unit]", max_size=40))
+def test_cards_are_astropys_to_the_byte(keyword, value, comment):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header = fits.Header([*PRIMARY_CARDS, (keyword, value, comment)])
+        assert fits_primary([(keyword, value, comment)]) == header.tostring().encode("ascii")
+
+
+@pytest.mark.parametrize("values", [(0.0, -0.0), (True, 1, 1.0), ("1", 1), (1e20, 10**20)])
+def test_values_that_are_equal_are_not_the_same_card(values):
+    """What is formatted once must not be taken for another value that compares equal."""
+    read = [
+        fits.Header.fromstring(fits_primary([("VALUE", value, "")]))["VALUE"] for value in values
+    ]
+    assert [repr(value) for value in read] == [repr(value) for value in values]
 
 
 def test_a_part_holds_its_images_too():

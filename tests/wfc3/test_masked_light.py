@@ -19,7 +19,7 @@ def shares(masked, position=HERE):
     mask = np.zeros((40, 40), dtype=bool)
     for row, column in masked:
         mask[row, column] = True
-    windows = windows_around(*position, 5, mask.shape)
+    windows = windows_around(*position, RADIUS, mask.shape)
     light, area = masked_shares(mask, windows, RADIUS, WAVELENGTH_NM)
     return light[0], area[0]
 

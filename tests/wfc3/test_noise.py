@@ -4,9 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hstmap.wfc3.detect import PRESETS, detect
-from hstmap.wfc3.noise import EmptyApertures, measure_empty_apertures
+from hstmap.wfc3.noise import EmptyApertures, measure_empty_apertures, on_objects
 from support.images import make_image
 
 AREA = np.pi * (0.45 / 0.128) ** 2
@@ -61,3 +63,25 @@ def test_without_a_zero_point_there_is_no_depth():
 
 def test_the_same_image_gives_the_same_depth():
     assert empty(make_image()) == empty(make_image())
+
+
+SIDE = 30
+BOXES = st.lists(
+    st.tuples(*[st.integers(0, SIDE - 1)] * 2, *[st.integers(0, 6)] * 2).map(
+        lambda box: (box[0], box[0] + box[2], box[1], box[1] + box[3])
+    ),
+    max_size=6,
+)
+
+
+@given(BOXES, st.integers(0, 3), st.integers(0, 1000))
+def test_pixels_on_objects_are_those_of_their_boxes_painted(boxes, reach, seed):
+    names = ("xmin", "xmax", "ymin", "ymax")
+    objects = np.array(boxes, dtype=[(name, np.int64) for name in names])
+    painted = np.zeros((SIDE, SIDE), dtype=bool)
+    for x0, x1, y0, y1 in boxes:
+        rows = slice(max(y0 - reach, 0), y1 + reach + 1)
+        painted[rows, max(x0 - reach, 0) : x1 + reach + 1] = True
+    column, row = np.random.default_rng(seed).integers(0, SIDE, (2, 200))
+    found = on_objects(objects, column, row, reach)
+    np.testing.assert_array_equal(found, painted[row, column])
