@@ -90,6 +90,8 @@ class RunShape:
         Whether each image gets a FITS file, each call one for its images, or none do.
     reduce_on_lambda : bool
         Whether parts are merged by calls, in levels; else the client does it, as hstmap does now.
+    is_pilot : bool
+        Whether the rest of the run comes after it: then nothing is merged yet.
     n_warm : int
         Environments that are there already and need no INIT.
     poll_s : float, optional
@@ -102,6 +104,7 @@ class RunShape:
     memory_mb: int = VCPU_MB
     catalogs: Catalogs = "image"
     reduce_on_lambda: bool = False
+    is_pilot: bool = False
     n_warm: int = 0
     poll_s: float | None = None
 

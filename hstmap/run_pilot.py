@@ -14,7 +14,7 @@ from hstmap.pipeline import RunPlan
 
 __all__ = ["pilot_plan", "stratified"]
 
-_N_BATCHES: Final = 8
+_N_BATCHES: Final = 4
 _STEPS_A_DOUBLING: Final = 2
 
 

@@ -18,12 +18,18 @@ N_GET_CALL: Final = 1
 #: Names that the client finds when it looks, beside those of the calls under way.
 _MOST_LISTED: Final = 1000
 _LISTED_A_PAGE: Final = 1000
-#: Of the client, for a map and its reduce: the run's record, manifest and plan, read and written;
-#: the summary; and of each part its end twice and its columns. Its ledger goes out in segments.
-_N_GET_CLIENT: Final = 10
-_N_PUT_CLIENT: Final = 8
-_N_LIST_CLIENT: Final = 4
+#: Of the client: finding the images; the run's record, manifest and plan, looked for and written;
+#: the summary. Its ledger goes out in segments.
+_N_GET_CLIENT: Final = 6
+_N_PUT_CLIENT: Final = 6
+_N_LIST_CLIENT: Final = 3
+#: Merging reads the end of each part, and its columns.
 _N_GET_PART: Final = 3
+#: After a pilot what is done is read again, and what it took.
+_N_GET_PILOT: Final = 12
+_N_PUT_PILOT: Final = 2
+_N_LIST_PILOT: Final = 5
+_N_GET_PILOT_PART: Final = 7
 _LEDGER_SEGMENT_S: Final = 10.0
 
 
@@ -60,6 +66,12 @@ def client_usage(shape: RunShape, map_s: float) -> Usage:
     """
     n_pages = math.ceil(shape.n_calls / _LISTED_A_PAGE)
     n_segments = 1 + math.floor(map_s / _LEDGER_SEGMENT_S)
+    if shape.is_pilot:
+        return Usage(
+            n_get=_N_GET_PILOT + _N_GET_PILOT_PART * shape.n_calls,
+            n_put=_N_PUT_PILOT + n_segments,
+            n_list=_N_LIST_PILOT + n_pages,
+        )
     return Usage(
         n_get=_N_GET_CLIENT + _N_GET_PART * shape.n_calls,
         n_put=_N_PUT_CLIENT + n_segments,
@@ -93,7 +105,9 @@ def count_usage(
     """
     n_calls = sum(call.n for call in calls)
     n_environments = min(shape.n_workers, n_calls)
-    n_looks = 1 + math.ceil(map_s / assumptions.poll_s) if assumptions.poll_s else n_calls
+    n_looks = 1 + n_calls
+    if assumptions.poll_s:
+        n_looks = 1 + math.ceil(map_s / (assumptions.poll_s + assumptions.first_byte_s))
     n_listed = n_environments + min(2 * n_calls, _MOST_LISTED)
     stored = shape.n_images * 2 * profile.part_nbytes_image  # in parts and in the summary
     if shape.catalogs != "none":

@@ -81,9 +81,9 @@ def test_a_pilot_is_a_part_of_the_run(tmp_path):
     assert Counter(filter_of[image.rootname] for image in images) == {
         "F110W": 12, "F160W": 6, "F140W": 2,
     }  # fmt: skip
-    assert [len(batch.images) for batch in pilot.batches] == [3] * 6 + [2]
+    assert [len(batch.images) for batch in pilot.batches] == [5] * 4
     assert pilot.n_todo == pilot.n_get == 20
-    assert pilot.n_put == 14  # a part and a file of catalogues each
+    assert pilot.n_put == 8  # a part and a file of catalogues each
     assert pilot.nbytes == 20 * 16_000_000
     assert (pilot.out, pilot.n_images, pilot.n_done) == (plan.out, plan.n_images, plan.n_done)
     assert pilot.unused == ()

@@ -47,6 +47,8 @@ class Intent:
         Its money; None if there is nothing to do.
     pilot : Intent or None
         What was done of it before, to see what images take.
+    is_pilot : bool
+        Whether it is that.
     expected : dict
         What it is expected to take, kept with the plan.
     """
@@ -57,6 +59,7 @@ class Intent:
     options: RunOptions
     spending: Spending | None = None
     pilot: Intent | None = None
+    is_pilot: bool = False
     expected: dict[str, Any] = field(default_factory=dict)
 
 
@@ -168,6 +171,7 @@ def foresee_map(intent: Intent, profile: Profile, wish: Wish) -> Foreseen:
         batch_size=max(len(batch.images) for batch in intent.plan.batches),
         memory_mb=function.memory_mb,
         catalogs=intent.options.catalogs,
+        is_pilot=intent.is_pilot,
         poll_s=None if looks_s is None else float(looks_s),
     )
     if intent.pilot is not None:  # its environments are there still
@@ -324,4 +328,5 @@ def pilot_of(intent: Intent, n: int) -> Intent:
     from hstmap.run_pilot import pilot_plan
 
     largest = max(len(batch.images) for batch in intent.plan.batches)
-    return replace(intent, plan=pilot_plan(intent.plan, intent.manifest, n, largest))
+    plan = pilot_plan(intent.plan, intent.manifest, n, largest)
+    return replace(intent, plan=plan, is_pilot=True)
