@@ -6,6 +6,7 @@ A worker imports what is needed for that and nothing else.
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
 from collections import Counter, deque
@@ -82,12 +83,15 @@ class _Stores:
     def __init__(self, options: StorageOptions) -> None:
         self._options = options
         self._stores: dict[str, Store] = {}
+        self._opening = threading.Lock()
 
     def open(self, url: str, n_first: int) -> RangedFile:
         """Open an object with its first bytes fetched."""
         root, key = split_url(url)
-        if root not in self._stores:
-            self._stores[root] = open_store(root, self._options)
+        # Of two that a place was opened as, one would be lost, with what it has counted.
+        with self._opening:
+            if root not in self._stores:
+                self._stores[root] = open_store(root, self._options)
         return self._stores[root].open_ranged(key, n_first)
 
     def counts(self) -> RequestCounts:
