@@ -190,7 +190,7 @@ def _write_sources(store: Store, images: list[PlacedImage]) -> int:
     schema = arrow_schema(columns, _text_lengths(columns, images))
     expected = sum(image.row["n_sources"] for image in images)
     n_written = 0
-    waiting: list[pa.Table] = []
+    tables = (_with_healpix(table).cast(schema) for table in _source_tables(store, images))
     with (
         store.writer(SOURCES_FILE) as file,
         pq.ParquetWriter(
@@ -200,12 +200,15 @@ def _write_sources(store: Store, images: list[PlacedImage]) -> int:
             # As in parts: measured values do not repeat.
             use_dictionary=[column.name for column in source_columns_of_image()],
         ) as writer,
+        ThreadPoolExecutor(1) as encoder,
     ):
-        for table in _source_tables(store, images):
-            waiting.append(_with_healpix(table).cast(schema))
-            if sum(map(len, waiting)) >= _ROWS_A_GROUP:
-                n_written += _write_groups(writer, waiting, whole_only=True)
-        n_written += _write_groups(writer, waiting, whole_only=False)
+        # While one piece is compressed, which takes most of the time, the next is made.
+        writing: Future[None] = encoder.submit(lambda: None)
+        for table in _in_groups(tables):
+            writing.result()
+            writing = encoder.submit(_write_groups, writer, table)
+            n_written += len(table)
+        writing.result()
         if n_written != expected:
             raise ConservationError(
                 f"the images count {expected} sources, the summary has {n_written}"
@@ -220,15 +223,23 @@ def _with_healpix(table: pa.Table) -> pa.Table:
     return table.append_column(column.name, pa.array(index))
 
 
-def _write_groups(writer: pq.ParquetWriter, waiting: list[pa.Table], *, whole_only: bool) -> int:
-    """Write row groups of one size, wherever parts begin and end; leave the rest waiting."""
-    if not waiting:
-        return 0
-    table = pa.concat_tables(waiting)
-    n = len(table) - len(table) % _ROWS_A_GROUP if whole_only else len(table)
-    writer.write_table(table.slice(0, n).combine_chunks(), row_group_size=_ROWS_A_GROUP)
-    waiting[:] = [table.slice(n)]
-    return n
+def _in_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Cut tables into whole row groups, wherever parts begin and end; the rest comes last."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        n_waiting = sum(map(len, waiting))
+        if n_waiting >= _ROWS_A_GROUP:
+            together = pa.concat_tables(waiting)
+            n = n_waiting - n_waiting % _ROWS_A_GROUP
+            yield together.slice(0, n)
+            waiting = [together.slice(n)]
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def _write_groups(writer: pq.ParquetWriter, table: pa.Table) -> None:
+    writer.write_table(table.combine_chunks(), row_group_size=_ROWS_A_GROUP)
 
 
 def _text_lengths(columns: Iterable[Column], images: Iterable[PlacedImage]) -> dict[str, int]:
