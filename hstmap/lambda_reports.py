@@ -7,6 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from hstmap.aws.cloudwatch import FunctionLog, log_client
@@ -176,6 +177,7 @@ class LambdaReports:
         self._make_client = make_client
         self._n_others = 0
         self._log_is_gone = False
+        self._final_s = 0.0
         self.rows: tuple[ReportRow, ...] = self._saved
         self.missing: Mapping[str, int] = {}
 
@@ -215,8 +217,8 @@ class LambdaReports:
         waiting = self._waiting
         architecture = self.place.architecture
         # Nothing is expected any more when the last session is so long ago.
-        expected_until_s = max(span.to_s for span in spans) + _LATE_LINES_S - _CLOCKS_S
-        deadline_s = min(waiting.clock() + waiting.longest_s, expected_until_s)
+        self._final_s = max(span.to_s for span in spans) + _LATE_LINES_S - _CLOCKS_S
+        deadline_s = min(waiting.clock() + waiting.longest_s, self._final_s)
         from_s, pause_s = -math.inf, 1.0
         while True:
             for span in spans:
@@ -252,6 +254,12 @@ class LambdaReports:
             notes.append(
                 f"the log of {self.place.function} is not there any more: its REPORT lines are "
                 "those that were read before"
+            )
+        elif self._waiting.clock() < self._final_s:
+            until = datetime.fromtimestamp(self._final_s, UTC)
+            notes.append(
+                f"until {until:%H:%M} UTC Lambda might still run an event a second time: make the "
+                "bill again after that for the last word"
             )
         if self._n_others:
             notes.append(

@@ -7,6 +7,7 @@ import math
 import uuid
 from collections import Counter
 from dataclasses import fields, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow
@@ -301,7 +302,7 @@ def test_nothing_is_waited_for_where_all_is_there():
     reports = log.reports(calls_of(call(1)))
     reports.read()
     assert [row.request_id for row in reports.rows] == [a_uuid(1)]
-    assert (log.said, reports.missing, reports.notes) == ([], {}, ())
+    assert (log.said, reports.missing) == ([], {})
     assert log.now_s == BEGAN_S + 10
     assert len(log.spans) == 1
 
@@ -347,6 +348,23 @@ def test_what_is_long_over_is_not_waited_for(age_s, waits):
     assert reports.missing == {"ok": 1}
 
 
+def test_a_bill_that_is_made_early_says_when_it_will_be_final():
+    log = Log()
+    log.add(1)
+    reports = log.reports(calls_of(call(1)))
+    reports.read()
+    final_s = BEGAN_S + 9 + 900 + PLACE.timeout_s + 120
+    assert f"until {datetime.fromtimestamp(final_s, UTC):%H:%M} UTC" in reports.notes[0]
+    log.now_s = final_s
+    assert reports.notes == ()
+    # What an event that came twice has left meanwhile is then in it.
+    log.add(1, seen_s=final_s - 1, at_s=BEGAN_S + 1000, duplicate=True)
+    again = log.reports(calls_of(call(1)), saved=reports.rows)
+    again.read()
+    assert [row.purpose for row in again.rows] == ["work", "twin"]
+    assert again.notes == ()
+
+
 def test_no_waiting_is_one_look():
     log = Log()
     log.reports(calls_of(call(1)), longest_s=0).read()
@@ -371,6 +389,7 @@ def test_lines_that_were_saved_stay_when_the_log_has_lost_them():
     gone.read()
     assert gone.rows == first.rows
     assert "not there any more" in gone.notes[0]
+    assert len(gone.notes) == 1
     with pytest.raises(MissingObjectError):
         log.reports(calls).read()
 
@@ -399,7 +418,7 @@ def test_two_kinds_of_processors_are_told():
     )
     reports = log.reports(RunCalls(sessions, (), (call(1),)))
     reports.read()
-    assert "priced as arm64" in reports.notes[0]
+    assert "priced as arm64" in reports.notes[-1]
 
 
 # -- reports.parquet -------------------------------------------------------------------------------
