@@ -16,6 +16,7 @@ import pytest
 from hstmap.aws.local import LocalAws, LocalAwsOptions
 from hstmap.aws.local.cgroups import find_cgroups
 from hstmap.aws.local.processes import marked_processes
+from hstmap.aws.local.run_folder import RunFolder
 from hstmap.errors import EngineError, UsageError
 
 # A loopback AWS with one idle and one busy environment, that says where it is.
@@ -238,3 +239,21 @@ def test_seaweedfs_can_be_the_s3(tmp_path, deployer_for):
         assert deploy.invoke(deploy(source, MemorySize=1769))["Payload"] == 10
     assert marked_processes(f"{tmp_path}/") == []
     assert not (tmp_path / "state").exists()
+
+
+def test_a_folder_that_another_one_removes_at_the_worst_moment_is_made_again(tmp_path, monkeypatch):
+    parent, made = tmp_path / "runs", []
+    mkdir = Path.mkdir
+
+    def mkdir_and_lose(path: Path, *arguments: object, **options: object) -> None:
+        mkdir(path, *arguments, **options)
+        made.append(path)
+        if path == parent and made.count(parent) <= 2:  # the last of others ends, and tidies up
+            parent.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", mkdir_and_lose)
+    folder = RunFolder(parent, None)
+    assert folder.path.is_dir()
+    assert made.count(parent) == 3
+    folder.remove()
+    assert not parent.exists()

@@ -37,7 +37,11 @@ class RunFolder:
         self._sweep()
         name = f"{own_identity()}-{secrets.token_hex(3)}"
         unnamed = self._parent / f"new-{name}"
-        unnamed.mkdir()
+        while not unnamed.exists():
+            self._parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # The last of other runs may remove the parent between the two.
+            with contextlib.suppress(FileNotFoundError):
+                unnamed.mkdir()
         lock = _try_lock(unnamed)
         if lock is None:
             raise FileExistsError(f"{unnamed} belongs to another process")
