@@ -19,6 +19,7 @@ Where the two are configured alike, and where they cannot be:
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -86,6 +87,37 @@ def run_sextractor(image: Image, parameters: RunParameters, folder: Path) -> dic
     return {name: np.asarray(table[name]) for name in table.colnames}
 
 
+def prepare_sextractor(image: Image, parameters: RunParameters, folder: Path) -> None:
+    """Write what a single run of SExtractor on an image needs, its command included.
+
+    SExtractor models the background itself. Masked pixels hold hstmap's background and the usual
+    noise, so that they hide nothing and add nothing.
+
+    Parameters
+    ----------
+    image : Image
+        As read; its planes stay as they are.
+    parameters : RunParameters
+    folder : Path
+        The command, in ``command.json``, runs there; it still needs ``-CATALOG_NAME``.
+    """
+    program = find_sextractor()
+    if program is None:
+        raise FileNotFoundError("SExtractor is not installed: apt-get install source-extractor")
+    flat = _flat(image, parameters)
+    (folder / "columns.param").write_text("\n".join(COLUMNS) + "\n")
+    (folder / "empty.sex").write_text("")
+    _write_kernel(parameters, folder)
+    usual = np.float32(np.median(flat.err[~image.mask]))
+    _write_planes(
+        np.where(image.mask, flat.background, image.data),
+        np.where(image.mask, usual, flat.err),
+        folder,
+    )
+    options = {k: v for k, v in _options(image, parameters).items() if k != "CATALOG_NAME"}
+    (folder / "command.json").write_text(json.dumps(_command(program, options)))
+
+
 def _flat(image: Image, parameters: RunParameters) -> Detection:
     """Let hstmap scale the errors, on a copy: it changes the planes in place."""
     err = None if image.err is None else image.err.copy()
@@ -105,10 +137,16 @@ def _write_kernel(parameters: RunParameters, folder: Path) -> None:
 
 
 def _run(program: str, folder: Path, options: dict[str, Any]) -> None:
+    subprocess.run(
+        _command(program, options), cwd=folder, check=True, capture_output=True, text=True
+    )
+
+
+def _command(program: str, options: dict[str, Any]) -> list[str]:
     command = [program, "image.fits", "-c", "empty.sex"]
     for name, value in options.items():
         command += [f"-{name}", str(value)]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return command
 
 
 def _options(image: Image, parameters: RunParameters) -> dict[str, Any]:
