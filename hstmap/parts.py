@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow.parquet as pq
 
 from hstmap.errors import StorageError
-from hstmap.storage import Store
+from hstmap.ranged import RangedFile
+from hstmap.storage import ObjectInfo, Store
 from hstmap.wfc3.catalog import IMAGES_KEY
 
-__all__ = ["PART_PREFIX", "PlacedImage", "part_images", "part_keys", "placed_images"]
+__all__ = ["PART_PREFIX", "PlacedImage", "listed_parts", "part_images", "placed_images"]
 
 PART_PREFIX: Final = "parts/"
 _N_CONNECTIONS: Final = 16
@@ -45,7 +47,7 @@ class PlacedImage:
     stop: int
 
 
-def part_keys(store: Store) -> list[str]:
+def listed_parts(store: Store) -> list[ObjectInfo]:
     """List the parts of a run, in the order of their keys.
 
     Parameters
@@ -55,25 +57,28 @@ def part_keys(store: Store) -> list[str]:
 
     Returns
     -------
-    list of str
+    list of ObjectInfo
     """
-    return sorted(info.key for info in store.list(PART_PREFIX) if info.key.endswith(".parquet"))
+    parts = (info for info in store.list(PART_PREFIX) if info.key.endswith(".parquet"))
+    return sorted(parts, key=lambda info: info.key)
 
 
-def part_images(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def part_images(
+    store: Store, parts: Iterable[str | ObjectInfo]
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Read the rows of the images of parts; their sources stay where they are.
 
     Parameters
     ----------
     store : Store
         The run's.
-    keys : iterable of str
-        The parts.
+    parts : iterable of str or ObjectInfo
+        Their keys, or as they were listed: that saves a request for each.
 
     Yields
     ------
     str, list of dict
-        A part and its rows, in the order of the keys.
+        A part's key and its rows, in the order of the parts.
 
     Raises
     ------
@@ -81,20 +86,30 @@ def part_images(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, list[d
         If an object is not a part.
     """
 
-    def read(key: str) -> tuple[str, list[dict[str, Any]]]:
-        try:
-            with store.open_ranged(key, 1) as file:
-                metadata = pq.read_metadata(file).metadata
-                rows: list[dict[str, Any]] = json.loads(metadata[IMAGES_KEY.encode()])
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise StorageError(
-                f"{store.url}/{key}",
-                f"not a part of a run ({error}); delete it and run the same command again",
-            ) from error
-        return key, rows
+    def read(part: str | ObjectInfo) -> tuple[str, list[dict[str, Any]]]:
+        if isinstance(part, ObjectInfo):
+            # A twin may have written it again since it was listed.
+            with suppress(StorageError), store.open_listed(part) as file:
+                return part.key, _rows(file)
+            part = part.key
+        with store.open_ranged(part, 1) as file:
+            return part, _rows(file)
 
     with ThreadPoolExecutor(_N_CONNECTIONS) as pool:
-        yield from pool.map(read, keys)
+        yield from pool.map(read, parts)
+
+
+def _rows(file: RangedFile) -> list[dict[str, Any]]:
+    """Read the rows of the images of a part."""
+    try:
+        metadata = pq.read_metadata(file).metadata
+        rows: list[dict[str, Any]] = json.loads(metadata[IMAGES_KEY.encode()])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise StorageError(
+            file.name,
+            f"not a part of a run ({error}); delete it and run the same command again",
+        ) from error
+    return rows
 
 
 def placed_images(store: Store) -> dict[str, PlacedImage]:
@@ -116,7 +131,7 @@ def placed_images(store: Store) -> dict[str, PlacedImage]:
         If an object is not a part.
     """
     placed: dict[str, PlacedImage] = {}
-    for part, rows in part_images(store, part_keys(store)):
+    for part, rows in part_images(store, listed_parts(store)):
         start = 0
         for row in rows:
             stop = start + row["n_sources"]

@@ -188,6 +188,17 @@ class Store:
 
         return RangedFile(join_url(self.url, key), info, first, fetch)
 
+    def open_listed(self, info: ObjectInfo) -> RangedFile:
+        """Open an object that was listed: its facts are known, so that takes no request.
+
+        Reading raises StorageError if it is another version now.
+        """
+
+        def fetch(start: int, end: int) -> bytes:
+            return self.get_range(info.key, start, end, info.etag)
+
+        return RangedFile(join_url(self.url, info.key), info, b"", fetch)
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """Write the object, whole or not at all: a reader sees the old bytes or the new.
 

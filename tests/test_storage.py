@@ -97,6 +97,25 @@ def test_a_missing_object_cannot_be_ranged_or_opened(store: Store) -> None:
         store.open_ranged("missing", 100)
 
 
+def test_a_listed_object_opens_without_a_request(store: Store) -> None:
+    store.put("a/key", bytes(range(100)))
+    (info,) = store.list("a/")
+    before = store.counts + RequestCounts()
+    with store.open_listed(info) as file:
+        assert store.counts == before
+        file.seek(-10, 2)
+        assert file.read() == bytes(range(90, 100))
+    assert store.counts - before == RequestCounts(n_get=1, nbytes_read=10)
+
+
+def test_a_listed_object_that_is_another_by_now_is_not_read(store: Store) -> None:
+    store.put("key", b"first version")
+    (info,) = store.list()
+    store.put("key", b"second version!")
+    with store.open_listed(info) as file, pytest.raises(StorageError, match="was replaced"):
+        file.read(5)
+
+
 def test_ranges_are_half_open_and_end_with_the_object(store: Store) -> None:
     store.put("key", bytes(range(100)))
     assert store.get_range("key", 10, 13) == bytes([10, 11, 12])
