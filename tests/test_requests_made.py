@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hstmap.bag.engine import Attempt, EngineOptions, InProcessEngine, Stage, Task
 from hstmap.bag.events import AttemptEnded
@@ -199,20 +196,3 @@ def test_what_a_task_asks_for_in_this_process_is_a_workers(store, is_there):
 def test_attempts_bring_their_requests_back_from_the_ledger(store):
     command(store, ENDED, replace(ENDED, number=2, requests=None))
     assert [attempt.requests for attempt in read_attempts(store)] == [CALL, None]
-
-
-def counts() -> st.SearchStrategy[RequestCounts]:
-    number = st.integers(0, 10**12)
-    return st.builds(RequestCounts, **dict.fromkeys(asdict(RequestCounts()), number))
-
-
-@given(work=counts(), engine=counts())
-def test_requests_of_a_call_survive_json(work: Any, engine: Any):
-    call = CallRequests(work, engine)
-    assert CallRequests.from_dict(call.as_dict()) == call
-
-
-@given(a=counts(), b=counts())
-def test_counts_add_and_take_away(a: Any, b: Any):
-    assert a + b - b == a
-    assert (a + b).n_requests == a.n_requests + b.n_requests
