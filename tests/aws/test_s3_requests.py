@@ -16,6 +16,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from hstmap.aws.s3_requests import kind_of_operation, storage_requests
+from hstmap.errors import StorageError
+from hstmap.storage import StorageOptions, open_store
 from hstmap.storage_counts import RequestCounts
 
 FREE = {"DeleteObject", "DeleteObjects", "AbortMultipartUpload", "DeleteBucket"}
@@ -159,3 +161,20 @@ def test_what_is_repeated_is_counted_as_it_is_charged(failing, script, n_counted
         client.put_object(Bucket="bucket", Key=uuid.uuid4().hex, Body=b"x")
     assert counts == RequestCounts(n_put=n_counted)
     assert Failing.n_requests == n_sent
+
+
+@pytest.mark.parametrize(
+    ("script", "n_charged"),
+    [([], 1), ([503, 500], 1), ([403], 1), ([404], 1)],
+    ids=["well", "slow down", "refused", "missing"],
+)
+def test_a_store_counts_as_is_charged_too(failing, script, n_charged, monkeypatch):
+    """It repeats by itself after 5xx; those are not charged."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    Failing.script.extend(script)
+    store = open_store("s3://bucket", StorageOptions(endpoint_url=failing, region="us-east-1"))
+    with contextlib.suppress(StorageError):
+        store.put("key", b"x")
+    n_free = sum(status >= 500 for status in script)
+    assert store.counts.n_put == n_charged == Failing.n_requests - n_free
