@@ -116,10 +116,10 @@ class FaultBench:
             with make_engine(engine, self._options(options)) as made:
                 result = run_map(plan, manifest, made, run_options)
             summary = reduce_run(out)
+            elapsed_s = time.perf_counter() - started
         finally:
+            self.aws.wait_until_idle()  # what comes late meets its fault, too
             self.aws.faults.clear()
-        elapsed_s = time.perf_counter() - started
-        self.aws.wait_until_idle()
         fired = Counter(item.fault.kind for item in self.aws.faults.fired[n_fired:])
         return FaultyRun(
             elapsed_s=round(elapsed_s, 3),

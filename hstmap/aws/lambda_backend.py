@@ -35,12 +35,11 @@ from hstmap.errors import EngineError
 
 __all__ = ["LambdaBackend", "load_config", "storage_requests"]
 
-#: botocore tries again after what the network and the service do.
-_N_ATTEMPTS: Final = 2
-#: What is throttled is sent again, up to so often, after pauses that grow exponentially, with full
-#: jitter (https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter); then
-#: Lithops queues the call. Not by botocore, which would go on for a call that was given up, or
-#: when the run is over.
+#: What is throttled, or met a failure of network or service, is sent again, up to so often, after
+#: pauses that grow exponentially, with full jitter
+#: (https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter); then Lithops
+#: queues the call. Not by botocore, which would go on for a call that was given up, or when the
+#: run is over.
 _N_SENDINGS: Final = 6
 _LONGEST_PAUSE_S: Final = 20.0
 #: What Lithops is told of a call that is not sent any more, so that it forgets it.
@@ -110,8 +109,9 @@ class LambdaBackend:
         self._config = dict(config)
         self._bucket = internal_storage.bucket
         self.answers_url = f"s3://{self._bucket}"
-        self._session = AwsSession(config["region"], n_attempts=_N_ATTEMPTS)
-        self._client = self._session.client("lambda")
+        self._session = AwsSession(config["region"])
+        self._control = self._session.client("lambda")
+        self._client = AwsSession(config["region"], n_attempts=1).client("lambda")
         self.refusal: Exception | None = None
         self.n_places = 0
         self.request_ids: dict[tuple[str, str, str], str] = {}
@@ -134,7 +134,7 @@ class LambdaBackend:
             If it holds another version.
         """
         settings = self._settings()
-        found = find_function(self._client, settings.function)
+        found = find_function(self._control, settings.function)
         if found is None:
             raise EngineError(
                 f"there is no function {settings.function!r} in {settings.region}: deploy it, by "
@@ -143,8 +143,8 @@ class LambdaBackend:
         tags = found.get("Tags", {})
         deployed = {name: tags.get(tag, "") for name, tag in VERSION_TAGS.items()}
         check_versions(runtime_facts(), deployed)
-        keep_as_configured(self._client, settings, found)
-        self.n_places = concurrency_quota(self._client)
+        keep_as_configured(self._control, settings, found)
+        self.n_places = concurrency_quota(self._control)
         return {
             "preinstalls": [],
             "python_version": python_version(),
@@ -188,14 +188,14 @@ class LambdaBackend:
                 return _NOT_SENT
             if self._withdrawn.issuperset(calls):
                 return _NOT_SENT
-            request_id = self._send(runtime_name, event)
+            request_id = self._send(runtime_name, event, is_last=n == _N_SENDINGS - 1)
             if request_id is not None:
                 self.request_ids |= dict.fromkeys(calls, request_id)
                 return request_id
         return None
 
-    def _send(self, function: str, event: Mapping[str, Any]) -> str | None:
-        """Send an event once; return the request's id, or None if there is no room."""
+    def _send(self, function: str, event: Mapping[str, Any], *, is_last: bool) -> str | None:
+        """Send an event once; return the request's id, or None if that is to be tried again."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -207,6 +207,8 @@ class LambdaBackend:
         except self._client.exceptions.TooManyRequestsException:
             return None
         except (BotoCoreError, ClientError) as error:
+            if _may_pass(error) and not is_last:
+                return None
             self.refusal = error
             raise
         return str(answer["ResponseMetadata"]["RequestId"])
@@ -246,7 +248,7 @@ class LambdaBackend:
         """
         self._config |= {"runtime_memory": memory, "runtime_timeout": timeout}
         self.prepare()
-        answer = self._client.invoke(FunctionName=runtime_name, Payload=b'{"get_metadata": {}}')
+        answer = self._control.invoke(FunctionName=runtime_name, Payload=b'{"get_metadata": {}}')
         told: dict[str, Any] = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:
             raise EngineError(f"Lithops itself cannot be used there: {told.get('errorMessage')}")
@@ -260,3 +262,12 @@ class LambdaBackend:
         """Return a runtime's name and limits."""
         names = ("runtime_memory", "runtime_timeout", "max_workers")
         return {"runtime_name": self._config["runtime"]} | {n: self._config[n] for n in names}
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell whether a failure is of the network, or of the service's own making."""
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.ClientError):
+        return bool(error.response["ResponseMetadata"].get("HTTPStatusCode", 0) >= 500)
+    return isinstance(error, exceptions.ConnectionError | exceptions.HTTPClientError)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from botocore.stub import ANY, Stubber
 
 from hstmap.aws import lambda_backend
@@ -142,9 +143,28 @@ def test_a_refusal_is_kept_for_whoever_looks(backend, aws, code):
     assert code in str(backend.refusal)
 
 
+def test_failures_of_the_service_are_waited_out(backend, aws, pauses):
+    for _ in range(2):
+        aws.add_client_error("invoke", "ServiceException", "oops", http_status_code=500)
+    aws.add_response("invoke", accepted("r-4"))
+    assert backend.invoke("hstmap", 1769, payload()) == "r-4"
+    assert backend.refusal is None
+
+
+def test_a_network_that_is_gone_is_told_in_the_end(backend, pauses, monkeypatch):
+    def refuse(**_request: object) -> None:
+        raise EndpointConnectionError(endpoint_url="https://lambda")
+
+    monkeypatch.setattr(backend._client, "invoke", refuse)
+    with pytest.raises(EndpointConnectionError):
+        backend.invoke("hstmap", 1769, payload())
+    assert len(pauses) == 6
+    assert isinstance(backend.refusal, EndpointConnectionError)
+
+
 def test_no_secret_is_in_what_is_sent(backend, aws, monkeypatch):
     sent = []
-    monkeypatch.setattr(backend, "_send", lambda _name, event: sent.append(event) or "r")
+    monkeypatch.setattr(backend, "_send", lambda _name, event, **_: sent.append(event) or "r")
     backend.invoke("hstmap", 1769, payload())
     assert "hidden" not in json.dumps(sent)
 
