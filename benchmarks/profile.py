@@ -4,18 +4,24 @@ Runs simulated scenes of all kinds, and real frames where a folder of them is gi
 another in this process, with a catalogue for each, and once more in a worker for its memory;
 starts a worker's Python a few times. What the reduce takes is that of synthetic parts, for as many
 sources an image as these have on average.
+
+Times are CPU time, of the thread that measures and of the processes that start: other processes of
+this machine, which would only make it wait, are none of Lambda's, and reading is simulated apart.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 from benchmarks import reduce
 from benchmarks.measuring import machine_lines
@@ -58,7 +64,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         profiles[0],
         name=DEFAULT_PROFILE,
         origin=f"python -m benchmarks profile: {len(profiles[0].images)} images"
-        f"{' with real frames' if arguments.frames else ''}, {n_runs} runs",
+        f"{' with real frames' if arguments.frames else ''}, {n_runs} runs, CPU time",
         images=tuple(image for item in profiles for image in item.images),
         overhead_s=tuple(value for item in profiles for value in item.overhead_s),
         reduce_s_image=round(image_s + source_s * sources_an_image, 6),
@@ -94,8 +100,9 @@ def simulate(folder: Path, n_each: int) -> None:
 
 def _measured(sources: list[Path], out: Path, init_s: tuple[float, ...]) -> Profile:
     """Run the map alone in this process."""
-    hstmap(["map", *map(str, sources), "-o", str(out), "--engine", "inprocess", "--quiet",
-            "--batch-size", str(BATCH_SIZE), "--no-reduce"])  # fmt: skip
+    with patch("hstmap.worker.time", SimpleNamespace(perf_counter=time.thread_time)):
+        hstmap(["map", *map(str, sources), "-o", str(out), "--engine", "inprocess", "--quiet",
+                "--batch-size", str(BATCH_SIZE), "--no-reduce"])  # fmt: skip
     machine = machine_lines()
     unmeasured = ImageSample(0.0, 0.0, 0)
     base = Profile(
@@ -120,6 +127,7 @@ def _peak_memory(sources: list[Path], out: Path) -> int:
 
 def _start_s() -> float:
     """Time a worker's start: a Python that imports what Lambda's INIT imports."""
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import hstmap.worker"], check=True)
-    return round(time.perf_counter() - started, 4)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", "import hstmap.handler"], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 4)

@@ -101,15 +101,14 @@ def test_the_benchmark_prints_what_a_reduce_takes(capsys):
     assert "an image" in shown
     for row in figures["runs"]:
         assert row["reduce_s"] > 0
+        assert row["cpu_s"] > 0
         assert row["peak_mb"] > 50
         assert row["n_sources"] % row["n_images"] == 0
 
 
 def test_the_time_of_images_and_sources_is_told_apart():
     sizes = [(100, 1000), (400, 400), (400, 4000)]
-    rows = [
-        {"n_images": n, "n_sources": k, "reduce_s": 0.5 + 0.001 * n + 2e-6 * k} for n, k in sizes
-    ]
+    rows = [{"n_images": n, "n_sources": k, "cpu_s": 0.5 + 0.001 * n + 2e-6 * k} for n, k in sizes]
     assert benchmark._fit(rows) == pytest.approx((0.5, 0.001, 2e-6))
     assert str(Size(4, 10, 20)) == "4 parts of 10 images x 20 sources"
     assert np.prod([4, 10, 20]) == Size(4, 10, 20).n_sources
