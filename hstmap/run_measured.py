@@ -98,6 +98,8 @@ def profile_of_run(store: Store, base: Profile | None = None) -> Profile:
         reduce_s_image=base.reduce_s_image,
         wait_s=tuple(_waited_s(item) for item in batches) if on_lambda else (),
         call_s=_beyond_s(batches) if on_lambda else 0.0,
+        send_s=_until_begun_s(batches)[0] if on_lambda else 0.0,
+        boot_s=_until_begun_s(batches)[1] if on_lambda else 0.0,
         peak_memory_nbytes=max(
             (item.attempt.peak_memory_nbytes or 0 for item in batches), default=0
         ) or base.peak_memory_nbytes,
@@ -170,6 +172,24 @@ def _beyond_s(batches: Sequence[_Done]) -> float:
         if item.attempt.handler_s is not None
     ]
     return round(max(0.0, statistics.median(beyond)), 5) if beyond else 0.0
+
+
+def _until_begun_s(batches: Sequence[_Done]) -> tuple[float, float]:
+    """Say what it takes until a warm worker begins, and how much longer until a cold one's INIT."""
+    warm: list[float] = []
+    cold: list[float] = []
+    for attempt in (item.attempt for item in batches):
+        if attempt.started_s is None:
+            continue
+        waited_s = attempt.started_s - attempt.submitted_s
+        if attempt.worker is not None and attempt.worker.cold:
+            cold.append(waited_s - (attempt.init_s or 0.0))
+        else:
+            warm.append(waited_s)
+    # Clocks of client and workers may differ.
+    send_s = max(0.0, statistics.median(warm or cold)) if warm or cold else 0.0
+    boot_s = max(0.0, statistics.median(cold) - send_s) if cold else 0.0
+    return round(send_s, 5), round(boot_s, 5)
 
 
 def _nbytes(store: Store, prefix: str) -> int:

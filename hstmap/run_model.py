@@ -178,13 +178,16 @@ class _Simulation:
         sent_s = max(now_s, self.next_call_s)
         self.next_call_s = sent_s + 1 / self.assume.calls_a_second
         init_s = 0.0
-        if environment not in self.warm:
+        is_cold = environment not in self.warm
+        if is_cold:
             self.warm.add(environment)
             init_s = float(self.random.choice(self.profile.init_s)) * self.assume.init_ratio
         is_slow = self.random.random() < self.assume.straggler_share
         does_fail = self.random.random() < self.assume.failure_share
         n_images = len(self.tasks[task])
-        started_s = sent_s + init_s
+        started_s = sent_s + init_s + self.profile.send_s
+        if is_cold:
+            started_s += self.profile.boot_s
         wait_s = float(self.random.choice(self.profile.wait_s)) if self.profile.wait_s else 0.0
         attempt = _Attempt(
             task, environment, started_s, init_s,

@@ -67,6 +67,9 @@ class Profile:
         files were on a disk beside the worker.
     call_s : float
         What an invocation took beyond its batch, s.
+    send_s, boot_s : float
+        From the client's sending until a warm worker began, and what it was more until the INIT of
+        a cold one, s: not billed.
     peak_memory_nbytes : int
         The most that a worker held; 0 where nobody looked.
     on_lambda : bool
@@ -86,6 +89,8 @@ class Profile:
     reduce_s_image: float
     wait_s: tuple[float, ...] = ()
     call_s: float = 0.0
+    send_s: float = 0.0
+    boot_s: float = 0.0
     peak_memory_nbytes: int = 0
     on_lambda: bool = False
 

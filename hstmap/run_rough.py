@@ -63,10 +63,11 @@ def rough_run(shape: RunShape, profile: Profile, assumptions: Assumptions) -> Ro
     n_catalogs = {"image": shape.n_images, "batch": n_calls, "none": 0}[shape.catalogs]
     n_puts = n_calls + n_catalogs
     # On average the client looks half an interval after a call has ended.
-    worked_s, n_cold = _work(shape, call_s + assume.poll_s / 2, assume)
-    sent_s = n_calls / assume.calls_a_second + call_s
+    turn_s = profile.send_s + call_s + assume.poll_s / 2
+    worked_s, n_cold = _work(shape, turn_s, assume)
+    sent_s = n_calls / assume.calls_a_second + profile.send_s + call_s
     stored_s = max(n_puts / assume.put_rate, n_gets / assume.get_rate)
-    begins_s = init_s if shape.n_warm < n_cold else 0.0
+    begins_s = profile.boot_s + init_s if shape.n_warm < n_cold else 0.0
     busy_s = begins_s + max(worked_s, sent_s)
     is_tail_slow = min(1.0, n_calls * assume.straggler_share)
     tail_s = is_tail_slow * (assume.straggler_slowdown - 1) * even_s

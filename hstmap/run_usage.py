@@ -21,16 +21,18 @@ _LISTED_A_PAGE: Final = 1000
 #: Of the client: finding the images; the run's record, manifest and plan, looked for and written;
 #: the summary. Its ledger goes out in segments.
 _N_GET_CLIENT: Final = 6
-_N_PUT_CLIENT: Final = 6
+_N_PUT_CLIENT: Final = 8
 _N_LIST_CLIENT: Final = 3
 #: Merging reads the end of each part, and its columns.
-_N_GET_PART: Final = 3
+_N_GET_PART: Final = 2
 #: After a pilot what is done is read again, and what it took.
-_N_GET_PILOT: Final = 12
-_N_PUT_PILOT: Final = 2
+_N_GET_PILOT: Final = 9
+_N_PUT_PILOT: Final = 3
 _N_LIST_PILOT: Final = 5
-_N_GET_PILOT_PART: Final = 7
+_N_GET_PILOT_PART: Final = 4
 _LEDGER_SEGMENT_S: Final = 10.0
+#: What a cold start logs beside what each call does.
+_LOG_NBYTES_START: Final = 320
 
 
 def client_merge_s(n_images: int, profile: Profile, assumptions: Assumptions) -> float:
@@ -119,6 +121,7 @@ def count_usage(
         n_get=n_requests[0] + N_GET_CALL * n_calls + n_environments + 1,
         n_put=n_requests[1] + N_PUT_CALL * n_calls + 1,
         n_list=n_looks * math.ceil(n_listed / _LISTED_A_PAGE),
-        log_nbytes=LOG_NBYTES_A_CALL * n_calls,
+        log_nbytes=LOG_NBYTES_A_CALL * n_calls
+        + _LOG_NBYTES_START * sum(call.n for call in calls if call.init_ms),
         stored_nbytes=round(stored),
     )

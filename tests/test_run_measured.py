@@ -46,9 +46,10 @@ def batch_ended(part, n_images, elapsed_s, *, waited_s=0.25, cold=False, **attem
         "part": part, "outcomes": {"ok": n_images}, "n_sources": 0, "elapsed_s": elapsed_s,
         "waited_s": waited_s, "requests": {"n_get": 2 * n_images, "n_put": 1},
     }  # fmt: skip
+    times = {"submitted_s": 100.0, "started_s": 101.0, "ended_s": 108.0}
     return Attempt(
         "map", part, 1, "ok", True, said, worker=WorkerInfo("worker", 7, cold),
-        started_s=101.0, ended_s=103.0, peak_memory_nbytes=300 * 2**20, **attempt,
+        peak_memory_nbytes=300 * 2**20, **(times | attempt),
     )  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def test_times_of_lambda_are_those_of_a_whole_cpu(store):
     one, two = write_part(store, "a", 2), write_part(store, "b", 2)
     write_session(
         store, HALF_A_CPU,
-        batch_ended(one, 2, 4.25, cold=True, init_s=0.75, handler_s=4.5),
+        batch_ended(one, 2, 4.25, cold=True, init_s=0.75, handler_s=4.5, started_s=103.25),
         batch_ended(two, 2, 4.25, handler_s=4.375),
     )  # fmt: skip
     profile = profile_of_run(store)
@@ -84,6 +85,8 @@ def test_times_of_lambda_are_those_of_a_whole_cpu(store):
     assert profile.wait_s == (0.25, 0.25)
     assert profile.call_s == pytest.approx((0.25 + 0.125) / 2)
     assert profile.init_s == (0.75,)
+    # Sent at 100 s: the warm one began at 101 s, the cold one at 103.25 s, after its INIT.
+    assert (profile.send_s, profile.boot_s) == (1.0, 1.5)
     assert profile.peak_memory_nbytes == 300 * 2**20
     assert profile.n_get_image == 2
     assert profile.reduce_s_image == BASE.reduce_s_image
