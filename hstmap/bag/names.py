@@ -28,7 +28,10 @@ def function_name(function: Any) -> str:
     if isinstance(function, functools.partial):
         return function_name(function.func)
     if isinstance(function, operator.methodcaller):
-        return str(function.__reduce__()[1][0])[:_LONGEST_NAME]
+        factory, arguments = function.__reduce__()[:2]
+        # With keywords, it is made again by a partial of itself that has the name.
+        (name, *_) = factory.args if isinstance(factory, functools.partial) else arguments
+        return str(name)[:_LONGEST_NAME]
     if function is None:
         return "None"
     name = getattr(function, "__name__", None) or type(function).__name__
