@@ -212,7 +212,7 @@ def bill_run(
     made = requests_of_run(store)
     of_workers = made.by_origin["workers"] + made.by_origin["workers_engine"]
     stored = sum(info.nbytes for info in store.list() if info.key.startswith(_RESULTS))
-    told = worker_calls(calls.attempts, shape.memory_mb, init_s)
+    told = worker_calls(calls, shape.memory_mb, init_s)
     usages = {
         "worker": _with_calls(of_workers, told, (LOG_NBYTES_A_CALL * len(told), stored)),
         "report": _with_calls(made.total, source.calls(), (source.log_nbytes, stored)),

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call
 from hstmap.bag.task import Attempt
-from hstmap.run_calls import purposes
+from hstmap.run_calls import RunCalls, purposes
 
 __all__ = ["LedgerReports", "Reports", "has_report", "worker_calls"]
 
@@ -117,15 +117,15 @@ def has_report(attempt: Attempt) -> bool:
     return attempt.status == "ok" and isinstance(value, dict) and "requests" in value
 
 
-def worker_calls(attempts: Sequence[Attempt], memory_mb: int, init_s: float) -> list[Call]:
+def worker_calls(calls: RunCalls, memory_mb: int, init_s: float) -> list[Call]:
     """Make calls of what workers said, by their own clocks.
 
     Parameters
     ----------
-    attempts : sequence of Attempt
-        From the ledger; of those that did not end well, nothing was said.
+    calls : RunCalls
+        From the ledger; of attempts that did not end well, nothing was said.
     memory_mb : int
-        Of the function.
+        Of the function, where the ledger does not tell.
     init_s : float
         Taken for the INIT of a first attempt whose worker does not tell it, s.
 
@@ -136,11 +136,11 @@ def worker_calls(attempts: Sequence[Attempt], memory_mb: int, init_s: float) -> 
     return [
         Call(
             duration_ms=round(_told_s(attempt) * 1000, 2),
-            memory_mb=memory_mb,
+            memory_mb=calls.memory_mb.get(attempt.call_name, memory_mb),
             init_ms=round(_init_s(attempt, init_s) * 1000, 2),
             purpose=purpose,
         )
-        for attempt, purpose in zip(attempts, purposes(attempts), strict=True)
+        for attempt, purpose in zip(calls.attempts, purposes(calls.attempts), strict=True)
         if has_report(attempt)
     ]
 

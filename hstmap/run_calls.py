@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from hstmap.aws.usage import Purpose
@@ -105,11 +105,14 @@ class RunCalls:
         Those that ended.
     calls : tuple of KnownCall
         Those that were sent to Lambda, whether they ended or not.
+    memory_mb : mapping of str to int
+        Of the function that they were sent to, as it was then, by the name of the call.
     """
 
     sessions: tuple[Session, ...]
     attempts: tuple[Attempt, ...]
     calls: tuple[KnownCall, ...]
+    memory_mb: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def on_lambda(self) -> tuple[tuple[Session, LambdaPlace], ...]:
@@ -164,7 +167,7 @@ def read_calls(store: Store) -> RunCalls:
     """
     attempts = tuple(read_attempts(store))
     sessions: list[Session] = []
-    sent: set[str] = set()
+    sent: dict[str, int] = {}
     started: dict[str, KnownCall] = {}
     for entry in read_ledger(store):
         now_s, call_name = entry["time_s"], entry.get("call_name")
@@ -172,8 +175,9 @@ def read_calls(store: Store) -> RunCalls:
             sessions.append(Session(_place(entry), now_s, now_s))
             continue
         sessions[-1] = replace(sessions[-1], ended_s=max(sessions[-1].ended_s, now_s))
-        if call_name and sessions[-1].place is not None:
-            sent.add(call_name)
+        place = sessions[-1].place
+        if call_name and place is not None:
+            sent[call_name] = place.memory_mb
             if entry["event"] == "attempt_started":
                 started[call_name] = _unended(entry)
             else:
@@ -201,7 +205,7 @@ def read_calls(store: Store) -> RunCalls:
         for attempt, purpose in zip(attempts, purposes(attempts), strict=True)
         if attempt.call_name in sent
     ]
-    return RunCalls(tuple(sessions), attempts, (*ended, *unended))
+    return RunCalls(tuple(sessions), attempts, (*ended, *unended), sent)
 
 
 def _place(entry: Mapping[str, Any]) -> LambdaPlace | None:

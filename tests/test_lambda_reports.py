@@ -23,11 +23,12 @@ from hstmap.aws.reports import Report, billed_ms
 from hstmap.aws.usage import Usage
 from hstmap.bag.events import AttemptEnded, AttemptStarted
 from hstmap.bag.ledger import Ledger
-from hstmap.bag.task import Attempt, RemoteError
+from hstmap.bag.task import Attempt, RemoteError, WorkerInfo
 from hstmap.commands.engines import where_it_runs
 from hstmap.config import Settings
 from hstmap.errors import MissingObjectError, UsageError
 from hstmap.lambda_reports import LambdaReports, Waiting, match_runs
+from hstmap.ledger_reports import worker_calls
 from hstmap.report_rows import (
     REPORT_COLUMNS,
     REPORTS_KEY,
@@ -65,7 +66,8 @@ def store_of(
     *events: object, place: LambdaPlace | None = PLACE, store: Store | None = None
 ) -> Store:
     store = store or open_store(f"memory://{uuid.uuid4()}")
-    with Ledger(store, about=place.as_fact() if place else None) as ledger:
+    about = place.as_fact() if place else None
+    with Ledger(store, detail=lambda attempt: attempt.value, about=about) as ledger:
         for event in events:
             ledger(event)  # type: ignore[arg-type]
     return store
@@ -146,6 +148,28 @@ def test_settings_say_which_function_it_will_be():
     assert where_it_runs(replace(settings, engine="inprocess")) == {}
     assert where_it_runs(Settings()) == {}
     assert where_it_runs(Settings(lithops={"lithops": {"backend": "code_engine"}})) == {}
+
+
+def test_workers_are_told_by_their_own_clocks_at_the_memory_that_they_had():
+    """A run that went on with another memory; each time's worker says what it took."""
+    told = {"elapsed_s": 1.0, "requests": {}}
+    store = None
+    for n, memory_mb in ((1, 1024), (2, 2048)):
+        done = ended(n, "ok").attempt
+        worker = WorkerInfo("there", 1, cold=n == 1)
+        done = replace(
+            done, value=told, worker=worker, handler_s=1.25, init_s=0.5 if n == 1 else None
+        )
+        place = replace(PLACE, memory_mb=memory_mb)
+        store = store_of(AttemptEnded(done, BEGAN_S), place=place, store=store)
+    calls = worker_calls(read_calls(store), 512, 9.0)
+    assert [(c.memory_mb, c.duration_ms, c.init_ms) for c in calls] == [
+        (1024, 1250.0, 500.0), (2048, 1250.0, 0.0),
+    ]  # fmt: skip
+    # On this machine nobody tells but the batch itself, and INIT is what a profile has.
+    here = replace(done, handler_s=None, worker=WorkerInfo("here", 1, True), call_name="")
+    (alone,) = worker_calls(read_calls(store_of(AttemptEnded(here, 1.0), place=None)), 512, 9.0)
+    assert (alone.memory_mb, alone.duration_ms, alone.init_ms) == (512, 1000.0, 9000.0)
 
 
 # -- which line is whose ---------------------------------------------------------------------------
