@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hstmap.bag.engine import Attempt, EngineOptions, InProcessEngine, RemoteError, Stage, Task
 from hstmap.bag.events import AttemptEnded, AttemptStarted, StageStarted
@@ -17,6 +19,7 @@ from hstmap.bag.ledger import LEDGER_PREFIX, Ledger, read_attempts, read_ledger
 from hstmap.bag.task import WorkerInfo
 from hstmap.errors import StorageError
 from hstmap.storage import Store, open_store
+from hstmap.storage_counts import CallRequests, RequestCounts
 
 
 @pytest.fixture(params=["local", "remote"])
@@ -256,3 +259,84 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "ledger").write_text("a file where a folder should be")
     with pytest.raises(StorageError, match="cannot be written"):
         Ledger(open_store(str(tmp_path)))
+
+
+# -- damage ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str, bytes]:
+    """A ledger's store, the key of its file, and what that has."""
+    store = open_store(str(tmp_path_factory.mktemp("written")))
+    with Ledger(store) as ledger:
+        run_with(ledger)
+    (info,) = store.list(LEDGER_PREFIX)
+    return store, info.key, store.get(info.key)
+
+
+def left_of(content: bytes, store: Store, key: str) -> list[dict[str, Any]]:
+    store.put(key, content)
+    return list(read_ledger(store))
+
+
+@given(st.data())
+def test_wherever_it_is_cut_off_its_whole_lines_are_read(
+    written: tuple[Store, str, bytes], data: st.DataObject
+) -> None:
+    store, key, content = written
+    n_kept = data.draw(st.integers(0, len(content)), "bytes kept")
+    # A disk that lost its power leaves what it had not written yet as zeros.
+    torn = content[:n_kept] + b"\0" * data.draw(st.integers(0, 600), "zeros")
+    whole = [json.loads(line) for line in content[:n_kept].split(b"\n")[:-1]]
+    assert left_of(torn, store, key) == whole
+
+
+@given(st.data())
+def test_a_line_that_is_no_json_is_told_by_its_number_and_file(
+    written: tuple[Store, str, bytes], data: st.DataObject
+) -> None:
+    store, key, content = written
+    lines = content.split(b"\n")
+    number = data.draw(st.integers(0, len(lines) - 2), "line")
+    damage = data.draw(st.sampled_from([b"", b"\0", b"\xff\xfe", b"{", b"{]", b'{"event":"']))
+    lines[number] = damage + lines[number][: data.draw(st.integers(0, 20))] * bool(damage)
+    with pytest.raises(StorageError, match=f"line {number + 1} of the ledger is damaged") as raised:
+        left_of(b"\n".join(lines), store, key)
+    assert raised.value.key == key
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+ATTEMPTS = st.builds(
+    Attempt,
+    stage=TEXT,
+    task_key=TEXT,
+    number=st.integers(1, 9),
+    status=st.sampled_from(["ok", "error", "lost", "timeout", "unpicklable", "cancelled"]),
+    final=st.booleans(),
+    error=st.none() | st.builds(RemoteError, TEXT, TEXT, TEXT, st.booleans()),
+    worker=st.none() | st.builds(WorkerInfo, TEXT, st.integers(0, 2**31), st.booleans()),
+    submitted_s=st.floats(0, 1e10),
+    started_s=st.none() | st.floats(0, 1e10),
+    ended_s=st.floats(0, 1e10),
+    peak_memory_nbytes=st.none() | st.integers(0, 2**40),
+    nbytes_in=st.integers(0, 2**40),
+    request_id=TEXT,
+    call_name=TEXT,
+    handler_s=st.none() | st.floats(0, 1e4),
+    init_s=st.none() | st.floats(0, 1e4),
+    requests=st.none()
+    | st.builds(
+        CallRequests,
+        work=st.builds(RequestCounts, n_get=st.integers(0, 99), nbytes_read=st.integers(0, 2**40)),
+        engine=st.builds(RequestCounts, n_put=st.integers(0, 99)),
+    ),
+)
+
+
+@given(st.lists(ATTEMPTS, max_size=4))
+def test_any_attempt_comes_back_as_it_was(attempts: list[Attempt]) -> None:
+    store = open_store(f"memory://{uuid.uuid4()}")
+    with Ledger(store) as ledger:
+        for attempt in attempts:
+            ledger(AttemptEnded(attempt, 1e9))
+    assert list(read_attempts(store)) == attempts
