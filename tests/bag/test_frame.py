@@ -22,14 +22,14 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(ROWS, st.integers(1, 5))
 def test_records_are_rows_whatever_they_lack(rows: list[dict[str, Any]], n: int) -> None:
     frame = hstmap.from_sequence(rows, npartitions=n).to_dataframe().compute()
     pd.testing.assert_frame_equal(frame, pd.DataFrame(rows))
 
 
-@settings(max_examples=50)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 1)), min_size=1), st.integers(1, 5))
 def test_types_that_were_promised_are_kept(rows: list[tuple[int, float]], n: int) -> None:
     bag = hstmap.from_sequence(rows, npartitions=n)

@@ -89,7 +89,11 @@ def test_a_step_has_the_same_name_in_every_process() -> None:
 
 
 CONSTANTS = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 3) | st.text("ab", max_size=2) | st.binary(max_size=2),
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.text("ab", max_size=2)
+    | st.binary(max_size=2),
     lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner),
     max_leaves=4,
 )
