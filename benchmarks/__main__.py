@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -46,11 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{name:16s} {(module.__doc__ or '').splitlines()[0]}")
         return 0
     machine = machine_lines()
+    load = round(os.getloadavg()[0] / (os.cpu_count() or 1), 2)
     for line in machine.values():
         print(line)
+    print(f"load      {load:.2f} a core in the minute before")
     figures = modules[arguments.name].run(arguments)
     if arguments.json:
-        record = {"benchmark": arguments.name, "machine": machine, "figures": figures}
+        record = {"benchmark": arguments.name, "machine": machine, "load": load}
+        record["figures"] = figures
         arguments.json.write_text(json.dumps(record, indent=2) + "\n")
     return int("failed" in figures)
 
