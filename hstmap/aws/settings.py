@@ -31,6 +31,8 @@ _LIMITS: Final[Mapping[str, tuple[int, int]]] = {
     "ephemeral_storage": (512, 10240),
     "max_workers": (1, 1_000_000),
 }
+#: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+_LONGEST_ROLE: Final = 64
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class AwsSettings:
     @property
     def owns_role(self) -> bool:
         """Whether the role is the one that a deployment makes."""
-        return self.role_name == own_role_name(self.function)
+        return self.role_name == own_role_name(self.function, self.region)
 
     @property
     def repository(self) -> str:
@@ -103,9 +105,9 @@ class AwsSettings:
         return f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def own_role_name(function: str) -> str:
-    """Return the name of the role that is made for a function."""
-    return f"{function}-worker"
+def own_role_name(function: str, region: str) -> str:
+    """Return the name of the role that is made for a function; roles are of all regions."""
+    return f"{function}-worker-{region}"
 
 
 def aws_settings(config: Mapping[str, Any], account_id: str) -> AwsSettings:
@@ -137,13 +139,22 @@ def aws_settings(config: Mapping[str, Any], account_id: str) -> AwsSettings:
     values = {**_DEFAULTS, **sections["aws"], **sections[SECTION]}
     region = values.get("region") or values.get("region_name")
     if not region:
-        raise UsageError("the configuration has no region: set 'region' under 'aws'")
+        raise UsageError(
+            "the configuration has no region: set 'region' under 'aws' in lithops_config.yaml, or "
+            "name a file that has one with --config"
+        )
     for name, (least, most) in _LIMITS.items():
         value = values[name]
         if not isinstance(value, int) or not least <= value <= most:
             raise UsageError(f"{name} is {value!r}; give a whole number from {least} to {most}")
     function = str(values["runtime"])
-    own_role = f"arn:aws:iam::{account_id}:role/{own_role_name(function)}"
+    n_too_many = len(own_role_name(function, region)) - _LONGEST_ROLE
+    if n_too_many > 0:
+        raise UsageError(
+            f"the name of the function, {function!r}, is {n_too_many} characters too long for the "
+            "role that is named after it: set another 'runtime'"
+        )
+    own_role = f"arn:aws:iam::{account_id}:role/{own_role_name(function, region)}"
     return AwsSettings(
         account_id=account_id,
         region=region,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from hstmap.errors import EngineError
 
 if TYPE_CHECKING:
     from hstmap.aws.session import AwsSession
     from hstmap.aws.settings import AwsSettings
     from hstmap.aws.step import Step
+    from hstmap.cli import Console
 
-__all__ = ["add_target_arguments", "open_target", "step_line"]
+__all__ = ["add_target_arguments", "aws_errors", "open_target", "show_steps", "step_line"]
 
 
 def add_target_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +38,40 @@ def open_target(config: str | None) -> tuple[AwsSession, AwsSettings]:
 
     sections = load_settings(config).lithops_config()
     session = AwsSession(aws_settings(sections, "").region)
+    session.check_region()
     return session, aws_settings(sections, session.account_id())
+
+
+@contextmanager
+def aws_errors() -> Iterator[None]:
+    """Say what AWS refuses as the user's business.
+
+    Raises
+    ------
+    EngineError
+        In the place of boto3's errors.
+    """
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        raise EngineError(
+            f"AWS does not do it: {error}; python -m hstmap deploy --policies prints the rights "
+            "that are needed"
+        ) from error
+    except (Boto3Error, BotoCoreError) as error:
+        raise EngineError(f"AWS cannot be used: {error}; python -m hstmap doctor") from error
+
+
+def show_steps(steps: Iterable[Step], console: Console, *, dry_run: bool) -> None:
+    """Print what is done while it is done."""
+    with aws_errors():
+        for step in steps:
+            console.say(step_line(step))
+    if dry_run:
+        console.say("dry run   nothing was changed")
 
 
 def step_line(step: Step) -> str:

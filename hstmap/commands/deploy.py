@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from hstmap.aws.deploy import deploy
     from hstmap.aws.package_include import package_with
     from hstmap.aws.policy import deployer_policy, pusher_policy, runner_policy, worker_policy
-    from hstmap.commands.aws_target import open_target, step_line
+    from hstmap.commands.aws_target import open_target, show_steps
     from hstmap.errors import UsageError
 
     session, settings = open_target(arguments.config)
@@ -62,6 +63,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         }
         console.give(json.dumps(documents, indent=2))
         return 0
+    if arguments.package is not None and not zipfile.is_zipfile(arguments.package):
+        raise UsageError(
+            f"{arguments.package} is no zip file: give the one that runtime/build --zip has made"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         code: Path | str | None = arguments.image
         if code is None:
@@ -70,8 +75,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
                 code = package_with(code, arguments.include, Path(scratch))
         elif arguments.include:
             raise UsageError("an image is as it was built: give --include to runtime/build --image")
-        for step in deploy(session, settings, code, dry_run=arguments.dry_run):
-            console.say(step_line(step))
+        steps = deploy(session, settings, code, dry_run=arguments.dry_run)
+        show_steps(steps, console, dry_run=arguments.dry_run)
     return 0
 
 
@@ -90,5 +95,5 @@ def _package(settings: AwsSettings, scratch: Path, console: Console) -> Path:
             f"there is no {built}, and what is installed here is not for {target.architecture}: "
             f"build it, by runtime/build --zip --arch {target.architecture}"
         )
-    console.say(f"package   made     of what is installed here; there is no {built}")
+    console.say(f"package   built    of what is installed here; there is no {built}")
     return build_installed(scratch)

@@ -24,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Undeploy."""
     from hstmap.aws.undeploy import undeploy
-    from hstmap.commands.aws_target import open_target, step_line
+    from hstmap.commands.aws_target import open_target, show_steps
 
     session, settings = open_target(arguments.config)
-    for step in undeploy(session, settings, dry_run=arguments.dry_run):
-        console.say(step_line(step))
+    steps = undeploy(session, settings, dry_run=arguments.dry_run)
+    show_steps(steps, console, dry_run=arguments.dry_run)
     return 0

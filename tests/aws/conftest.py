@@ -374,3 +374,17 @@ def bench(deployment: Deployment, first_bench: Any) -> Any:
     """Whole runs of small frames on the deployed function."""
     assert deployment.aws is first_bench.aws
     return first_bench
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many of Lithops' own tests have passed here."""
+    passed = dict(
+        value
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if name == "lithops_tests_passed"
+    )
+    if passed:
+        by_module = ", ".join(f"{module} {n}" for module, n in passed.items())
+        terminalreporter.write_sep("=", "Lithops' own tests on the loopback AWS")
+        terminalreporter.write_line(f"{sum(passed.values())} passed: {by_module}")

@@ -6,21 +6,35 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import botocore.session
 import pytest
+from boto3.exceptions import S3UploadFailedError
+from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.stub import Stubber
 
+from hstmap.aws import doctor
 from hstmap.aws.deploy import deploy
 from hstmap.aws.doctor import examine
 from hstmap.aws.function_code import check_python
-from hstmap.aws.policy import deployer_policy, pusher_policy, runner_policy, worker_policy
+from hstmap.aws.policy import (
+    LAMBDA_TRUST,
+    deployer_policy,
+    pusher_policy,
+    runner_policy,
+    worker_policy,
+)
 from hstmap.aws.session import AwsSession
 from hstmap.aws.settings import AwsSettings, aws_settings
 from hstmap.aws.step import Step
 from hstmap.aws.undeploy import undeploy
 from hstmap.cli import main
+from hstmap.commands.aws_target import aws_errors
 from hstmap.errors import EngineError, StaleRuntimeError, UsageError
 
 ANSWERS = """
@@ -387,3 +401,167 @@ def test_without_credentials_one_is_told_where_they_come_from(monkeypatch, tmp_p
     config.write_text("aws: {region: us-east-1}\n")
     assert main(["doctor", "--config", str(config)]) == 2
     assert "aws configure" in capsys.readouterr().err
+
+
+# -- what AWS says, in the user's words ------------------------------------------------------------
+
+
+def test_a_profile_that_is_not_there_is_told(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    config = tmp_path / "aws.yaml"
+    config.write_text("aws: {region: us-east-1}\n")
+    assert main(["doctor", "--config", str(config)]) == 2
+    said = capsys.readouterr().err
+    assert "nobody" in said
+    assert "unset it" in said
+
+
+def test_a_region_that_does_not_exist_is_told_with_those_alike(monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    config = tmp_path / "aws.yaml"
+    config.write_text("aws: {region: us-esat-1}\n")
+    assert main(["deploy", "--config", str(config)]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean" in said
+    assert "us-east-1" in said
+
+
+def test_a_package_that_is_none_is_refused_before_anything_is_made(
+    account, session, tmp_path, capsys
+):
+    before = inventory(account)
+    config = tmp_path / "aws.yaml"
+    config.write_text("aws: {region: us-east-1}\naws_lambda: {runtime: none}\n")
+    for package in (config, tmp_path / "nothing.zip"):
+        assert main(["deploy", "--config", str(config), "--package", str(package)]) == 2
+        assert "is no zip file" in capsys.readouterr().err
+    assert inventory(account) == before
+
+
+def test_a_dry_run_ends_by_saying_so(session, small_package, tmp_path, capsys):
+    config = tmp_path / "aws.yaml"
+    config.write_text("aws: {region: us-east-1}\naws_lambda: {runtime: dry}\n")
+    for words in (["deploy", "--package", str(small_package)], ["undeploy"]):
+        assert main([*words, "--config", str(config), "--dry-run"]) == 0
+        assert capsys.readouterr().out.endswith("dry run   nothing was changed\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "CreateRole"),
+            "AccessDenied.*CreateRole.*--policies",
+        ),
+        (EndpointConnectionError(endpoint_url="https://x"), "cannot be used.*hstmap doctor"),
+        (S3UploadFailedError("half way"), "half way"),
+    ],
+)
+def test_what_aws_refuses_is_no_traceback(error, words):
+    with pytest.raises(EngineError, match=words), aws_errors():
+        raise error
+
+
+def test_a_function_in_two_regions_has_two_roles():
+    settings = [
+        aws_settings({"aws": {"region": region}}, "1") for region in ("us-east-1", "eu-west-1")
+    ]
+    assert len({item.role for item in settings}) == 2
+    assert all(item.owns_role for item in settings)
+    with pytest.raises(UsageError, match="too long for the role"):
+        aws_settings({"aws": {"region": "us-east-1", "runtime": "f" * 60}}, "1")
+
+
+def test_logs_of_somebody_else_are_not_removed(account, session):
+    settings = settings_for("talks")
+    account.client("logs").create_log_group(logGroupName=settings.log_group)
+    assert actions(undeploy(session, settings))["logs"] == "kept"
+    assert settings.log_group in inventory(account)["groups"]
+    account.client("logs").delete_log_group(logGroupName=settings.log_group)
+
+
+# -- rights, as IAM simulates them -----------------------------------------------------------------
+
+
+@pytest.fixture
+def iam(session: AwsSession) -> Iterator[Stubber]:
+    """IAM, by a script; it takes and gives only what the service's model allows."""
+    with Stubber(session.client("iam")) as stubber:
+        yield stubber
+
+
+def script_role(iam: Stubber, settings: AwsSettings) -> None:
+    role = {
+        "Path": "/", "RoleName": settings.role_name, "RoleId": "A" * 20, "Arn": settings.role,
+        "CreateDate": datetime(2026, 1, 1, tzinfo=UTC),
+        "AssumeRolePolicyDocument": json.dumps(LAMBDA_TRUST),
+    }  # fmt: skip
+    iam.add_response("get_role", {"Role": role}, {"RoleName": settings.role_name})
+
+
+def script_simulation(
+    iam: Stubber, settings: AwsSettings, decision_of: Callable[[str], str]
+) -> None:
+    for statement in worker_policy(settings)["Statement"]:
+        results = [
+            {"EvalActionName": name, "EvalResourceName": "*", "EvalDecision": decision_of(name)}
+            for name in statement["Action"]
+        ]
+        iam.add_response(
+            "simulate_principal_policy",
+            {"EvaluationResults": results, "IsTruncated": False},
+            {
+                "PolicySourceArn": settings.role,
+                "ActionNames": statement["Action"],
+                "ResourceArns": statement["Resource"],
+            },
+        )
+
+
+def finding_of_role(iam: Stubber, settings: AwsSettings) -> Any:
+    stand_in = SimpleNamespace(client={"iam": iam.client}.__getitem__)
+    (finding,) = doctor._role(stand_in, settings)
+    iam.assert_no_pending_responses()
+    return finding
+
+
+def test_a_role_that_may_do_all_is_well(iam):
+    settings = settings_for("simulated", buckets=("mine",))
+    script_role(iam, settings)
+    script_simulation(iam, settings, lambda _: "allowed")
+    finding = finding_of_role(iam, settings)
+    assert (finding.status, finding.mend) == ("ok", "")
+    assert "may do what it must" in finding.detail
+
+
+@pytest.mark.parametrize("decision", ["implicitDeny", "explicitDeny"])
+def test_what_a_role_may_not_do_is_named(iam, decision):
+    settings = settings_for("simulated")
+    denied = {"s3:PutObject", "logs:PutLogEvents"}
+    script_role(iam, settings)
+    script_simulation(iam, settings, lambda name: decision if name in denied else "allowed")
+    finding = finding_of_role(iam, settings)
+    assert finding.status == "fail"
+    assert all(name in finding.detail for name in denied)
+    assert "s3:GetObject" not in finding.detail
+    assert finding.mend == "python -m hstmap deploy"
+    other = replace(settings, role="arn:aws:iam::123456789012:role/another")
+    script_role(iam, other)
+    script_simulation(iam, other, lambda _: decision)
+    assert "--policies" in finding_of_role(iam, other).mend
+
+
+def test_who_may_not_simulate_has_the_policies_compared(iam):
+    settings = settings_for("simulated")
+    document = {"Version": "2012-10-17", "Statement": []}
+    for content, status in ((document, "warn"), (worker_policy(settings), "ok")):
+        script_role(iam, settings)
+        iam.add_client_error("simulate_principal_policy", "AccessDenied", http_status_code=403)
+        answer = {
+            "RoleName": settings.role_name,
+            "PolicyName": "hstmap-worker",
+            "PolicyDocument": quote(json.dumps(content)),  # as IAM writes it
+        }
+        iam.add_response("get_role_policy", answer)
+        assert finding_of_role(iam, settings).status == status
