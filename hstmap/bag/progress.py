@@ -129,7 +129,8 @@ class Progress:
         rate = self._n_done / elapsed_s if elapsed_s > 0 else 0.0
         parts = [f"{self._n_done:,} of {self._total:,} {self._unit}s"]
         if self._total:
-            parts[0] += f" ({100 * self._n_done / self._total:.0f} %)"
+            # Rounded down: 100 % says that it is done.
+            parts[0] += f" ({100 * self._n_done // self._total} %)"
         parts += [f"{rate:.1f} {self._unit}s/s", self._remarks()]
         if rate > 0 and self._n_done < self._total:
             parts.append(f"{duration_text((self._total - self._n_done) / rate)} left")
