@@ -72,6 +72,22 @@ def test_what_lies_under_the_mask_never_shows(corner):
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.9])
+def test_the_background_is_seps_own_with_the_mask(share):
+    """To the last bit, whatever lies under the mask, and where meshes have too few pixels."""
+    image = make_image(stars=STARS, flux=60.0)
+    rng = np.random.default_rng(8)
+    image.mask[:] = rng.random(image.mask.shape) < share
+    image.mask[:70, :70] = share > 0
+    image.data[image.mask] = rng.choice([-1e6, 0.0, 1e6], image.mask.sum())
+    expected = sep.Background(image.data.copy(), mask=image.mask, bw=64, bh=64)
+    detection = detect(image, PRESETS["default"])
+    np.testing.assert_array_equal(detection.background, expected.back())
+    assert detection.background_level == expected.globalback
+    assert detection.background_rms == expected.globalrms
+    assert (detection.data[image.mask] == 0).all()
+
+
 def test_kernel_is_a_normalized_gaussian_of_its_width():
     kernel = gaussian_kernel(2.0, 7)
     assert kernel.sum() == pytest.approx(1.0)
