@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from hstmap.bag.ledger import attempt_of, read_ledger
 from hstmap.bag.task import Attempt
@@ -21,7 +21,10 @@ from hstmap.run_profile import ImageSample, Profile, load_profile
 from hstmap.storage import Store
 from hstmap.wfc3.schema import TIMED_STEPS
 
-__all__ = ["profile_of_run"]
+__all__ = ["profile_of_run", "warm_environments"]
+
+#: Lambda keeps environments that are idle for some minutes; it does not say how many (assumed).
+_KEPT_WARM_S: Final = 300.0
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,42 @@ def profile_of_run(store: Store, base: Profile | None = None) -> Profile:
         ) or base.peak_memory_nbytes,
         on_lambda=on_lambda,
     )  # fmt: skip
+
+
+def warm_environments(store: Store, place: LambdaPlace, now_s: float) -> int:
+    """Count the environments of a function that a run has left warm.
+
+    Parameters
+    ----------
+    store : Store
+        The run's.
+    place : LambdaPlace
+        The function; environments go when its memory is changed.
+    now_s : float
+        Unix time, s.
+
+    Returns
+    -------
+    int
+        As many as worked at the same time or were started, if that is not long ago.
+    """
+    recent = [
+        item.attempt
+        for item in _batches(store)
+        if item.place == place and item.attempt.ended_s > now_s - _KEPT_WARM_S
+    ]
+    changes = [
+        change
+        for attempt in recent
+        if attempt.started_s is not None
+        for change in ((attempt.started_s, 1), (attempt.ended_s, -1))
+    ]
+    most = n = 0
+    for _, change in sorted(changes):
+        n += change
+        most = max(most, n)
+    n_started = sum(attempt.worker is not None and attempt.worker.cold for attempt in recent)
+    return max(most, n_started)
 
 
 def _batches(store: Store) -> list[_Done]:

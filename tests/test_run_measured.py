@@ -16,7 +16,7 @@ from hstmap.cli import main
 from hstmap.errors import UsageError
 from hstmap.run_assumptions import VCPU_MB
 from hstmap.run_calls import LambdaPlace
-from hstmap.run_measured import profile_of_run
+from hstmap.run_measured import profile_of_run, warm_environments
 from hstmap.run_profile import Profile, load_profile
 from hstmap.storage import open_store
 from hstmap.wfc3.catalog import parquet_part
@@ -114,6 +114,30 @@ def test_on_this_machine_starts_are_those_of_the_profile_that_comes_along(store)
     assert profile.init_s == BASE.init_s
     assert profile.wait_s == ()
     assert profile.overhead_s == (1.0,)
+
+
+def test_environments_that_worked_at_the_same_time_are_warm_for_a_while(store):
+    parts = [write_part(store, name, 1) for name in "abcd"]
+    spans = [(101.0, 105.0), (102.0, 104.0), (104.0, 109.0), (300.0, 301.0)]
+    write_session(
+        store, HALF_A_CPU,
+        *(
+            batch_ended(part, 1, 1.0, started_s=first, ended_s=last)
+            for part, (first, last) in zip(parts, spans, strict=True)
+        ),
+    )  # fmt: skip
+    assert warm_environments(store, HALF_A_CPU, 310.0) == 2
+    assert warm_environments(store, HALF_A_CPU, 500.0) == 1
+    assert warm_environments(store, HALF_A_CPU, 700.0) == 0
+    other = dataclasses.replace(HALF_A_CPU, memory_mb=3008)
+    assert warm_environments(store, other, 310.0) == 0
+    # Those that were started are there, too, if they worked one after another.
+    cold = [
+        batch_ended(part, 1, 1.0, cold=True, started_s=first, ended_s=first + 1)
+        for part, first in zip(parts, (401.0, 403.0, 405.0), strict=False)
+    ]
+    write_session(store, HALF_A_CPU, *cold)
+    assert warm_environments(store, HALF_A_CPU, 620.0) == 3
 
 
 def test_an_image_whose_batch_no_ledger_knows_is_left_out(store):

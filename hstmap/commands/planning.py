@@ -49,6 +49,8 @@ class Intent:
         What was done of it before, to see what images take.
     is_pilot : bool
         Whether it is that.
+    n_warm : int
+        Environments that are there already.
     expected : dict
         What it is expected to take, kept with the plan.
     """
@@ -60,6 +62,7 @@ class Intent:
     spending: Spending | None = None
     pilot: Intent | None = None
     is_pilot: bool = False
+    n_warm: int = 0
     expected: dict[str, Any] = field(default_factory=dict)
 
 
@@ -172,10 +175,9 @@ def foresee_map(intent: Intent, profile: Profile, wish: Wish) -> Foreseen:
         memory_mb=function.memory_mb,
         catalogs=intent.options.catalogs,
         is_pilot=intent.is_pilot,
+        n_warm=intent.n_warm,
         poll_s=None if looks_s is None else float(looks_s),
     )
-    if intent.pilot is not None:  # its environments are there still
-        shape = replace(shape, n_warm=min(shape.n_workers, len(intent.pilot.plan.batches)))
     prices = load_prices(settings.prices or DEFAULT_PRICES)
     return foresee(shape, profile, prices, function.architecture, wish)
 
@@ -206,6 +208,7 @@ def prepare(
     from hstmap.commands.spending import open_spending
     from hstmap.pipeline import plan_run
 
+    intent = replace(intent, n_warm=_n_warm(intent, arguments))
     settings = intent.settings
     memory = None if settings.is_local else arguments.memory
     goal = Goal(fastest=True)
@@ -227,6 +230,24 @@ def prepare(
         again = foresee_map(intent.pilot, profile, Wish(None, None, goal))
         expected["pilot_usage"] = again.estimate.usage.as_dict()
     return replace(intent, spending=spending, expected=expected), foreseen
+
+
+def _n_warm(intent: Intent, arguments: argparse.Namespace) -> int:
+    """Count the environments that this run, or the one that it is planned by, has left warm."""
+    import time
+
+    from hstmap.commands.engines import where_it_runs
+    from hstmap.run_calls import PLACE_FACT, LambdaPlace
+    from hstmap.run_measured import warm_environments
+    from hstmap.storage import open_store
+
+    fact = where_it_runs(intent.settings).get(PLACE_FACT)
+    if fact is None:
+        return 0  # workers of this machine end with their map
+    stores = [open_store(intent.plan.out, intent.options.out_options)]
+    if arguments.profile is not None and not arguments.profile.endswith(".json"):
+        stores.append(open_store(arguments.profile))
+    return max(warm_environments(store, LambdaPlace(**fact), time.time()) for store in stores)
 
 
 def _left_usd(intent: Intent, profile: Profile, arguments: argparse.Namespace) -> float | None:
