@@ -28,7 +28,7 @@ from hstmap.storage import open_store
 
 N_ARCHIVE = 122_078  # images of the run of 2018
 #: Where reading an image takes about as long as the arithmetic does.
-MEMORY_MB = 1280
+MEMORY_MB = 1536
 PARTITIONS = (1, 16)
 #: Its log's line, github.com/spacetelescope/astropy-sep-lambda; one image a call.
 LINE_OF_2018 = (
@@ -94,10 +94,9 @@ def _cases(arguments: argparse.Namespace) -> Iterator[tuple[RunShape, int]]:
 
 
 def _profile(name: str) -> Profile:
-    store = open_store(name)
-    return profile_of_run(store) if name != DEFAULT_PROFILE and store.exists("run.json") else (
-        load_profile(name)
-    )  # fmt: skip
+    if name == DEFAULT_PROFILE or name.endswith(".json"):
+        return load_profile(name)
+    return profile_of_run(open_store(name))
 
 
 def _print_2018(prices: PriceTable) -> dict[str, float]:
