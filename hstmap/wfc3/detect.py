@@ -29,8 +29,6 @@ _SUB_OBJECT_LIMIT: Final = 1024
 _LARGEST_PIXEL_STACK: Final = 1_500_000
 _PIXEL_STACK_MESSAGE: Final = "internal pixel buffer full"
 _DEBLENDING_MESSAGE: Final = "object deblending overflow"
-#: SEP's backgrounds are made of what is more than -1e30 (``BIG`` in its sepcore.h).
-_LEFT_OUT: Final = np.float32(-2e30)
 #: The noise is compared on every n-th pixel of both axes: 16,000 of them give its median to 1 %.
 _NOISE_STRIDE: Final = 8
 _FWHM_PER_SIGMA: Final = 2.0 * math.sqrt(2.0 * math.log(2.0))
@@ -120,7 +118,7 @@ class Detection:
     objects : numpy.ndarray
         SEP's structured array, one row a source.
     data : numpy.ndarray
-        float32, shape (ny, nx): the image less its background, electron/s; 0 where masked.
+        float32, shape (ny, nx): the image less its background, electron/s.
     background : numpy.ndarray
         float32, shape (ny, nx): that background.
     err : numpy.ndarray
@@ -178,7 +176,7 @@ def subtract_background(image: Image, parameters: DetectionParameters) -> Detect
     Parameters
     ----------
     image : Image
-        Its data are changed in place: the background is taken off, and masked pixels are 0.
+        Its data are changed in place: the background is taken off.
     parameters : DetectionParameters
         Of which the mesh is used.
 
@@ -193,12 +191,9 @@ def subtract_background(image: Image, parameters: DetectionParameters) -> Detect
         If the image has no noise at all, so that no threshold can be set.
     """
     size = parameters.mesh_filter
-    hidden = np.flatnonzero(image.mask)
-    pixels = image.data.reshape(-1)
-    # The same background as with the mask, in half the time: SEP's loops over meshes are slow with
-    # one, and leave out such values without.
-    pixels[hidden] = _LEFT_OUT
-    model = sep.Background(image.data, bw=parameters.mesh, bh=parameters.mesh, fw=size, fh=size)
+    model = sep.Background(
+        image.data, mask=image.mask, bw=parameters.mesh, bh=parameters.mesh, fw=size, fh=size
+    )
     background, rms = model.back(), model.rms()
     sample = (slice(None, None, _NOISE_STRIDE), slice(None, None, _NOISE_STRIDE))
     # SEP's own global rms is set to 1 where there is none.
@@ -208,7 +203,8 @@ def subtract_background(image: Image, parameters: DetectionParameters) -> Detect
         )
     data = np.subtract(image.data, background, out=image.data)
     # SEP 1.4 smooths the first rows before it looks at the mask: what lies under it would leak.
-    pixels[hidden] = 0.0
+    first = slice(0, 2 * parameters.kernel_size)
+    data[first][image.mask[first]] = 0.0
     scale = 1.0
     err = rms
     if image.err is not None:
