@@ -202,7 +202,8 @@ def simulate_drz(
     rectifier = Rectifier(parameters, max(abs(shift) for pair in offsets_arcsec for shift in pair))
     for number, offset in enumerate(offsets_arcsec):
         dithered = dataclasses.replace(parameters, dither_arcsec=offset)
-        frame = _make_frame(dithered, f"{rootname[:8]}{chr(ord('a') + number % 26)}", sources)
+        # No two may have one name: it seeds the noise. Those beyond z are no rootnames any more.
+        frame = _make_frame(dithered, f"{rootname[:8]}{chr(ord('a') + number)}", sources)
         rectifier.add(frame.exposure, WCS(frame.header), parameters.exposure_s)
     content = drz_bytes(
         rectifier.planes(),
