@@ -44,7 +44,7 @@ _LEAST_SHARE = {"SExtractor": 0.85, "photutils": 0.85}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("frames", nargs="*", type=Path, help="FLT files (default: simulated)")
-    parser.add_argument("--images", type=int, default=48, help="images a pass")
+    parser.add_argument("--images", type=int, default=96, help="images a pass")
     parser.add_argument("--images-slow", type=int, default=8, help="the same, of slow contestants")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
