@@ -141,7 +141,7 @@ def test_what_is_spent_is_not_there_to_choose_by(intent):
     store = open_store(intent.plan.out)
     with Ledger(store) as ledger:  # calls of which nothing was heard are charged in full
         for number in range(20):
-            ledger(AttemptSubmitted("map", f"t{number}", 1, 100.0))
+            ledger(AttemptSubmitted("map", f"t{number}", 1, "first", 100.0))
     _, later = prepare(dataclasses.replace(intent, settings=budget), MEASURED, auto())
     left_usd = left_of(later)
     assert 0 < left_usd < 0.199

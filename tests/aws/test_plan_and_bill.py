@@ -22,10 +22,13 @@ BATCH_SIZE = 4
 N_PILOT = 60 if IS_LONG else 16
 N_CONTENTS = 8
 N_WORKERS = 3
-#: What a short run is off by chance: durations on a machine that is busy with other things, and
-#: the time that the client polls; it was 1 % and 11 % when little else ran.
+#: What is off by chance: Lambda may start an environment more than there are calls at a time; the
+#: client lists as long as it waits. Of a short run also durations, where the machine is busy with
+#: other things: it was 1 % when little else ran.
 TOLERANCE = dict.fromkeys(LINES, 0.1) | (
-    {"s3_list": 0.25, "storage_month": 0.15} if IS_LONG else {"compute": 0.4, "init": 0.4, "s3_list": 0.6}
+    {"init": 0.4, "s3_list": 0.25, "storage_month": 0.15}
+    if IS_LONG
+    else {"compute": 0.4, "init": 0.5, "s3_list": 0.6}
 )
 
 
