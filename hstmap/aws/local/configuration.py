@@ -240,6 +240,10 @@ def _refuse_unknown(body: Mapping[str, Any], known: Collection[str]) -> None:
     vpc = body.get("VpcConfig") or {}
     if vpc.get("SubnetIds") or vpc.get("SecurityGroupIds"):
         asked.append("VpcConfig")
+    if (body.get("SnapStart") or {}).get("ApplyOn", "None") != "None":
+        asked.append("SnapStart")
+    if (body.get("TracingConfig") or {}).get("Mode", "PassThrough") != "PassThrough":
+        asked.append("TracingConfig")
     if unknown or asked:
         names = ", ".join([*unknown, *asked])
         raise invalid_parameter(f"The loopback AWS does not do {names}: leave it out")
