@@ -245,7 +245,12 @@ def _excess(point: Point, goal: Goal) -> float:
     """Say by how much a way is beyond its limits, as a share of them."""
     limits = ((point.list_usd, goal.budget_usd), (point.total_s, goal.deadline_s))
     return max(
-        (item.expected / limit - 1 for item, limit in limits if limit is not None), default=0.0
+        (
+            item.expected / limit - 1 if limit > 0 else math.inf
+            for item, limit in limits
+            if limit is not None
+        ),
+        default=0.0,
     )
 
 
@@ -284,7 +289,7 @@ def _best(points: Sequence[Point], goal: Goal) -> Point | None:
 
 def _refusal(points: Sequence[Point], goal: Goal) -> str:
     """Say what comes nearest."""
-    nearest = min(points, key=lambda point: _excess(point, goal))
+    nearest = min(points, key=lambda point: (_excess(point, goal), point.list_usd.expected))
     what = "the fastest" if goal.deadline_s is not None else "the cheapest"
     advice = "more time, or more --workers" if goal.deadline_s is not None else "a larger budget"
     return (

@@ -183,6 +183,12 @@ def test_a_budget_that_nothing_meets_names_the_cheapest():
         swept(RunShape(1000, 40), Goal(budget_usd=0.001))
 
 
+@pytest.mark.parametrize("goal", [Goal(budget_usd=0.0), Goal(deadline_s=-1.0)])
+def test_a_limit_of_nothing_is_refused(goal):
+    with pytest.raises(UsageError, match="no memory and batch size"):
+        swept(RunShape(100, 10), goal)
+
+
 def test_both_limits_hold_or_it_is_refused():
     shape = RunShape(1000, 40)
     fastest = swept(shape, Goal(fastest=True)).chosen
