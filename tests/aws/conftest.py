@@ -376,6 +376,26 @@ def bench(deployment: Deployment, first_bench: Any) -> Any:
     return first_bench
 
 
+@pytest.fixture(scope="session")
+def account() -> Iterator[Any]:
+    """A loopback AWS that every test leaves as empty as it found it."""
+    for module in ("aiohttp", "awslambdaric", "moto"):
+        pytest.importorskip(module, reason=f"{module} of hstmap[local-aws] is not installed")
+    from hstmap.aws.local import LocalAws, LocalAwsOptions
+
+    with LocalAws(LocalAwsOptions(concurrency=10)) as aws:
+        yield aws
+
+
+@pytest.fixture
+def session(account: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A session of boto3's there; this process's own clients are led there, too."""
+    from hstmap.aws.session import AwsSession
+
+    enter_aws(monkeypatch, account)
+    return AwsSession("us-east-1")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many of Lithops' own tests have passed here."""
     passed = dict(

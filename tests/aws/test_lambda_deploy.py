@@ -59,25 +59,6 @@ def small_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture(scope="module")
-def account() -> Iterator[Any]:
-    """A loopback AWS with nothing in it."""
-    for module in ("aiohttp", "awslambdaric", "moto"):
-        pytest.importorskip(module, reason=f"{module} of hstmap[local-aws] is not installed")
-    from hstmap.aws.local import LocalAws, LocalAwsOptions
-
-    with LocalAws(LocalAwsOptions(concurrency=10)) as aws:
-        yield aws
-
-
-@pytest.fixture
-def session(account: Any, monkeypatch: pytest.MonkeyPatch) -> AwsSession:
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
-    for name, value in account.environment.items():
-        monkeypatch.setenv(name, value)
-    return AwsSession("us-east-1")
-
-
 def settings_for(name: str, **changes: Any) -> AwsSettings:
     """Settings of a deployment of a test's own."""
     config = {

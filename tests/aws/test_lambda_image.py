@@ -14,7 +14,7 @@ import subprocess
 import sys
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,25 +137,6 @@ def test_what_docker_says_is_told(docker, tmp_path, monkeypatch):
 
 
 # -- in ECR ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def account() -> Iterator[Any]:
-    """A loopback AWS with nothing in it."""
-    for module in ("aiohttp", "awslambdaric", "moto"):
-        pytest.importorskip(module, reason=f"{module} of hstmap[local-aws] is not installed")
-    from hstmap.aws.local import LocalAws, LocalAwsOptions
-
-    with LocalAws(LocalAwsOptions(concurrency=10)) as aws:
-        yield aws
-
-
-@pytest.fixture
-def session(account: Any, monkeypatch: pytest.MonkeyPatch) -> AwsSession:
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
-    for name, value in account.environment.items():
-        monkeypatch.setenv(name, value)
-    return AwsSession("us-east-1")
 
 
 @pytest.fixture
