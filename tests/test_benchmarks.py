@@ -128,11 +128,14 @@ def test_the_short_form_splits_the_time_of_an_image(
     steps = sum(figures[f"{step}_s"] for step in ("read", "background", "extract", "measure"))
     assert 0 < figures["sep_s"] < figures["image_s"]
     assert math.isclose(figures["sep_share"], figures["sep_s"] / figures["image_s"])
+    assert 0 < figures["sep_cpu_s"] < figures["image_cpu_s"]
+    assert math.isclose(figures["sep_cpu_share"], figures["sep_cpu_s"] / figures["image_cpu_s"])
     assert steps > 0
     assert figures["n_sources"] > 100
     said = capsys.readouterr().out
     assert said.index("answer    equals SEP called directly") < said.index("SEP's C code")
-    assert sep.Background.__name__ == "Background"
+    assert sep.Background.__module__ == "sep"
+    assert sep.extract.__module__ == "sep"
 
 
 def test_another_answer_has_no_time(frame: Path, monkeypatch: pytest.MonkeyPatch) -> None:
