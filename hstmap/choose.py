@@ -7,7 +7,7 @@ by event, and the best of the simulated ones is chosen: within seconds, whatever
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any, Final
@@ -187,7 +187,7 @@ def choose(
         points[points.index(coarse)] = point
     chosen = _best(list(simulated), sweep.goal)
     if chosen is None:
-        raise UsageError(_refusal(list(simulated), sweep.goal))
+        raise UsageError(_refusal(simulated, sweep.goal))
     return Choice(str(sweep.goal), least_mb, tuple(points), chosen, simulated[chosen])
 
 
@@ -287,13 +287,15 @@ def _best(points: Sequence[Point], goal: Goal) -> Point | None:
     return min((point for point in within if first(point) <= enough), key=second)
 
 
-def _refusal(points: Sequence[Point], goal: Goal) -> str:
+def _refusal(simulated: Mapping[Point, Estimate], goal: Goal) -> str:
     """Say what comes nearest."""
-    nearest = min(points, key=lambda point: (_excess(point, goal), point.list_usd.expected))
+    nearest = min(simulated, key=lambda point: (_excess(point, goal), point.list_usd.expected))
+    estimate = simulated[nearest]
     what = "the fastest" if goal.deadline_s is not None else "the cheapest"
     advice = "more time, or more --workers" if goal.deadline_s is not None else "a larger budget"
     return (
         f"no memory and batch size is {goal}: {what}, {nearest.memory_mb:,} MB and "
         f"{nearest.batch_size} images a call, is expected to take {nearest.total_s.expected:.1f} s "
+        f"({estimate.map_s.expected:.1f} s, and {estimate.reduce_s.expected:.1f} s for merging) "
         f"and cost ${nearest.list_usd.expected:.4f}; give {advice}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 
@@ -10,6 +11,7 @@ import pytest
 
 from hstmap.aws.usage import Usage
 from hstmap.cli import main
+from hstmap.commands.plan import _function as planned_function
 from hstmap.requests_made import requests_of_run
 from hstmap.run_plans import planned_usage
 from hstmap.run_record import read_plans
@@ -99,6 +101,26 @@ def test_one_of_both_can_be_given(capsys):
 def test_plan_refuses_what_does_not_go_together(options, words, capsys):
     assert main(["plan", "--images", "100", *options]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_after_a_pilot_the_function_is_the_configured_one(tmp_path):
+    config = tmp_path / "aws.yaml"
+    config.write_text(
+        "lithops: {backend: aws_lambda, storage: aws_s3}\n"
+        "aws: {region: us-east-1}\n"
+        "aws_lambda: {runtime_memory: 2048, architecture: x86_64}\n"
+    )
+    names = ("memory", "architecture", "pilot", "config")
+
+    def function(**given):
+        shape = planned_function(argparse.Namespace(**dict.fromkeys(names) | given))
+        return shape.memory_mb, shape.architecture
+
+    assert function() == (1769, "arm64")
+    assert function(memory=1024, architecture="x86_64") == (1024, "x86_64")
+    assert function(pilot=5, config=str(config)) == (2048, "x86_64")
+    assert function(pilot=5, config=str(config), architecture="arm64") == (2048, "arm64")
+    assert function(pilot=5, config=str(config), memory="auto") == (2048, "x86_64")
 
 
 @pytest.mark.parametrize("value", ["0", "-3", "much", "1.5"])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hstmap.archive.manifest import Manifest
     from hstmap.cli import Console
     from hstmap.commands.planning import Foreseen
+    from hstmap.costs import LambdaShape
     from hstmap.run_profile import Profile
 
 HELP = "say what a run on Lambda would take and cost"
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget", type=float, metavar="USD", help="for auto: the fastest that costs no more"
     )
-    parser.add_argument("--architecture", choices=("arm64", "x86_64"), help="default: arm64")
+    parser.add_argument("--architecture", choices=("arm64", "x86_64"), help="default: arm64, or the pilot's")
     parser.add_argument("--prices", metavar="NAME_OR_FILE", help="another table of prices")
     parser.add_argument("--json", metavar="FILE", help="keep the figures")
     pilot = parser.add_argument_group("how the pilot runs, as for `map`")
@@ -125,17 +126,38 @@ def _foreseen(n_images: int, profile: Profile, arguments: argparse.Namespace) ->
     from hstmap.commands.planning import Wish, foresee
     from hstmap.run_assumptions import RunShape
 
+    function = _function(arguments)
     shape = RunShape(
         n_images=n_images,
         n_workers=arguments.workers or RunShape.n_workers,
         batch_size=chosen_or_none(arguments.batch_size),
-        memory_mb=chosen_or_none(arguments.memory) or RunShape.memory_mb,
+        memory_mb=function.memory_mb,
         catalogs=arguments.catalogs,
     )
     goal = Goal(arguments.budget, arguments.deadline)
     wish = Wish(arguments.memory, arguments.batch_size, goal)
     prices = load_prices(arguments.prices or DEFAULT_PRICES)
-    return foresee(shape, profile, prices, arguments.architecture or "arm64", wish)
+    return foresee(shape, profile, prices, function.architecture, wish)
+
+
+def _function(arguments: argparse.Namespace) -> LambdaShape:
+    """Say which function is planned for: after a pilot, the one that it ran on."""
+    from dataclasses import replace
+
+    from hstmap.commands.choice_options import chosen_or_none
+    from hstmap.commands.spending import function_shape
+    from hstmap.config import load_settings
+    from hstmap.costs import LambdaShape
+
+    memory_mb = chosen_or_none(arguments.memory)
+    function = LambdaShape()
+    if arguments.pilot is not None:
+        function = function_shape(load_settings(arguments.config))
+    if memory_mb is not None:
+        function = replace(function, memory_mb=memory_mb)
+    if arguments.architecture is not None:
+        function = replace(function, architecture=arguments.architecture)
+    return function
 
 
 def _pilot(
