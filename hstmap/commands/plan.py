@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget", type=float, metavar="USD", help="for auto: the fastest that costs no more"
     )
-    parser.add_argument("--architecture", choices=("arm64", "x86_64"), help="default: arm64, or the pilot's")
+    parser.add_argument(
+        "--architecture", choices=("arm64", "x86_64"), help="default: arm64, or the pilot's"
+    )
     parser.add_argument("--prices", metavar="NAME_OR_FILE", help="another table of prices")
     parser.add_argument("--json", metavar="FILE", help="keep the figures")
     pilot = parser.add_argument_group("how the pilot runs, as for `map`")
