@@ -6,7 +6,7 @@ import functools
 import operator
 import pickle
 import uuid
-from typing import Any
+from typing import Any, cast
 
 from hstmap.bag.graph import Node, topological
 from hstmap.bag.hashing import exact_digest
@@ -28,7 +28,7 @@ def function_name(function: Any) -> str:
     if isinstance(function, functools.partial):
         return function_name(function.func)
     if isinstance(function, operator.methodcaller):
-        factory, arguments = function.__reduce__()[:2]
+        factory, arguments = cast("tuple[Any, tuple[Any, ...]]", function.__reduce__())
         # With keywords, it is made again by a partial of itself that has the name.
         (name, *_) = factory.args if isinstance(factory, functools.partial) else arguments
         return str(name)[:_LONGEST_NAME]

@@ -19,13 +19,15 @@ _N_NAMED = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    from hstmap.commands.choice_options import positive
+
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="images, as for `map`")
     parser.add_argument("--to", required=True, type=Path, metavar="DIR", help="where they go")
     parser.add_argument("--product", choices=("flt", "drz", "ima"), help="of listed names")
     parser.add_argument("--filter", metavar="NAME", help="of this filter only")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N only")
+    parser.add_argument("--limit", type=positive, metavar="N", help="the first N only")
     parser.add_argument("--unused-too", action="store_true", help="those not for use as well")
-    parser.add_argument("--connections", type=int, default=16, metavar="N")
+    parser.add_argument("--connections", type=positive, default=16, metavar="N")
     parser.add_argument("--always-md5", action="store_true", help="verify the MD5 of every file")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
 

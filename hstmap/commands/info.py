@@ -18,16 +18,18 @@ _DEFAULT_OUT = "hstmap-info"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    from hstmap.commands.choice_options import positive
+
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="files, as for `map`")
     parser.add_argument(
         "-o", "--out", default=_DEFAULT_OUT, metavar="DIR_OR_S3_PREFIX", help="default: %(default)s"
     )
     parser.add_argument("--keyword", action="append", metavar="NAME", help="may be repeated")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N only")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="files a task")
+    parser.add_argument("--limit", type=positive, metavar="N", help="the first N only")
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="files a task")
     parser.add_argument("--config", metavar="FILE", help="another lithops_config.yaml")
     parser.add_argument("--engine", choices=("lithops", "inprocess"))
-    parser.add_argument("--workers", type=int, metavar="N", help="tasks at a time")
+    parser.add_argument("--workers", type=positive, metavar="N", help="tasks at a time")
     parser.add_argument("--overwrite", action="store_true", help="read all files again")
 
 

@@ -13,20 +13,25 @@ HELP = "draw an image of a run with its sources"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    from hstmap.commands.choice_options import positive
+
     parser.add_argument("out", metavar="OUT", help="folder or s3://bucket/prefix of the run")
     parser.add_argument("rootname", metavar="ROOTNAME", help="which image")
     parser.add_argument("-o", "--output", metavar="FILE", help="default: ROOTNAME.png")
     parser.add_argument(
         "--stretch", choices=("zscale", "asinh"), default="zscale", help="default: %(default)s"
     )
-    parser.add_argument("--dpi", type=int, default=100, help="default: %(default)s")
+    parser.add_argument("--dpi", type=positive, default=100, help="default: %(default)s")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Draw the picture."""
     from hstmap.report.overlay import draw_overlay
+    from hstmap.report.pictures import check_picture_name, put_picture
     from hstmap.report.results import RunResults
 
+    file = arguments.output or f"{arguments.rootname}.png"
+    check_picture_name(file)
     results = RunResults(arguments.out)
     row = results.image(arguments.rootname)
     image = results.read_image(row)
@@ -40,7 +45,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         title="  ".join(filter(None, [*known, f"{len(sources):,} sources"])),
         stretch=arguments.stretch,
     )
-    file = arguments.output or f"{row['rootname']}.png"
-    figure.savefig(file, dpi=arguments.dpi)
+    put_picture(figure, file, arguments.dpi)
     console.say(f"{file}: {len(sources):,} sources of {row['key']}")
     return 0

@@ -103,9 +103,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 def _check_outputs(files: list[str]) -> None:
     """Refuse what cannot be written before anything is done."""
     from hstmap.errors import UsageError
+    from hstmap.report.pictures import PICTURE_SUFFIXES
     from hstmap.report.score_table import TABLE_SUFFIXES
 
-    known = (".png", ".pdf", ".svg", *TABLE_SUFFIXES)
+    known = (*PICTURE_SUFFIXES, *TABLE_SUFFIXES)
     for file in files:
         if not file.endswith(known):
             raise UsageError(
@@ -115,12 +116,13 @@ def _check_outputs(files: list[str]) -> None:
 
 def _write(file: str, result: Score, title: str) -> None:
     """Write a plot or a table, as the file's name says."""
+    from hstmap.report.pictures import put_picture
     from hstmap.report.score_plot import draw_score
     from hstmap.report.score_table import TABLE_SUFFIXES, score_table, table_bytes
     from hstmap.storage import open_store, split_url
 
     if not file.endswith(TABLE_SUFFIXES):
-        draw_score(result, title=title).savefig(file, dpi=100)
+        put_picture(draw_score(result, title=title), file)
         return
     root, key = split_url(file)
     open_store(root).put(key, table_bytes(score_table(result), file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -216,13 +217,26 @@ def _near(truth: SourceList, found: SourceList, parameters: MatchParameters) -> 
     """Keep of a reference what lies in the rectangle that the catalogue's sources span."""
     if not len(found):
         return truth
-    names = ("x", "y") if parameters.by == "pixel" else ("ra", "dec")
-    reach = parameters.radius / (1.0 if parameters.by == "pixel" else 3600.0)
-    inside = np.ones(len(truth), dtype=np.bool_)
-    for name in names:
-        theirs, ours = getattr(truth, name), getattr(found, name)
-        if name == "ra":
-            # Counted from one of the sources, so that 0 h is nowhere near.
-            theirs, ours = ((values - ours[0] + 180.0) % 360.0 for values in (theirs, ours))
-        inside &= (theirs >= np.nanmin(ours) - reach) & (theirs <= np.nanmax(ours) + reach)
-    return truth.take(inside)
+    x, y = ("x", "y") if parameters.by == "pixel" else ("ra", "dec")
+    found = found.take(np.isfinite(getattr(found, x)) & np.isfinite(getattr(found, y)))
+    if not len(found):
+        return truth
+    if parameters.by == "pixel":
+        return truth.take(
+            _within(truth.x, found.x, parameters.radius)
+            & _within(truth.y, found.y, parameters.radius)
+        )
+    reach = parameters.radius / 3600.0
+    # Degrees of right ascension are short where meridians meet, and all lie near at a pole.
+    highest = min(90.0, np.abs(found.dec).max() + reach)
+    narrowing = math.cos(math.radians(highest))
+    reach_ra = 360.0 if 360.0 * narrowing <= reach else reach / narrowing
+    # Counted from one of the sources, so that 0 h is nowhere near.
+    theirs, ours = ((ra - found.ra[0] + 180.0) % 360.0 for ra in (truth.ra, found.ra))
+    return truth.take(_within(theirs, ours, reach_ra) & _within(truth.dec, found.dec, reach))
+
+
+def _within(values: np.ndarray, range_of: np.ndarray, reach: float) -> np.ndarray:
+    """Tell which values lie between the least and the largest of others, or as near as that."""
+    inside: np.ndarray = (values >= range_of.min() - reach) & (values <= range_of.max() + reach)
+    return inside

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from hstmap.errors import UsageError
@@ -93,7 +94,22 @@ class SceneParameters:
 
     def __post_init__(self) -> None:
         find_filter(self.filter_name)
-        _require(self.exposure_s > 0, f"exposure of {self.exposure_s} s", "more than 0 s")
+        for what, value in (("right ascension", self.ra), ("orientation", self.orientation_deg)):
+            _require(math.isfinite(value), f"{what} {value}", "a number of degrees")
+        _require(
+            0 < self.exposure_s < math.inf, f"exposure of {self.exposure_s} s", "more than 0 s"
+        )
+        _require(
+            all(map(math.isfinite, self.dither_arcsec)),
+            f"dither {self.dither_arcsec}",
+            "two numbers of arcsec",
+        )
+        _require(self.seed >= 0, f"seed {self.seed}", "0 or more")
+        _require(
+            0 <= self.separation_arcsec < math.inf,
+            f"separation {self.separation_arcsec}",
+            "0 arcsec or more",
+        )
         _require(2 <= self.n_samples <= 16, f"{self.n_samples} samples", "2 to 16")
         _require(abs(self.dec) <= 90, f"declination {self.dec}", "-90 to 90")
         _require(
@@ -106,11 +122,15 @@ class SceneParameters:
         for bright, faint in (self.star_magnitudes, self.galaxy_magnitudes):
             _require(bright < faint, f"magnitudes {bright} to {faint}", "brightest first")
         _require(
-            self.cosmic_ray_rate >= 0 and 0 <= self.cosmic_ray_residue <= 1,
+            0 <= self.cosmic_ray_rate < math.inf and 0 <= self.cosmic_ray_residue <= 1,
             f"cosmic-ray rate {self.cosmic_ray_rate} and residue {self.cosmic_ray_residue}",
             "a rate of 0 or more and a residue of 0 to 1",
         )
-        _require(self.sky_e_s is None or self.sky_e_s >= 0, f"sky {self.sky_e_s}", "0 e-/s or more")
+        _require(
+            self.sky_e_s is None or 0 <= self.sky_e_s < math.inf,
+            f"sky {self.sky_e_s}",
+            "0 e-/s or more",
+        )
 
     @property
     def size(self) -> int:
