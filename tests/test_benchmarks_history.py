@@ -123,7 +123,8 @@ def test_peers_are_shown_in_full() -> None:
     def spread(value: float) -> dict[str, float]:
         return {"median": value, "low": value, "high": value, "n": 3}
 
-    one = dict.fromkeys((*history._PEER_COLUMNS, "hstmap_is_faster_by"), spread(2.0))
+    keys = (*history._PEER_COLUMNS, "hstmap_is_faster_by", "hstmap_is_faster_by_cpu")
+    one = dict.fromkeys(keys, spread(2.0))
     figures = {
         "n_workers": 2,
         "contestants": {"photutils": one | {"measures": "less"}},
@@ -135,6 +136,7 @@ def test_peers_are_shown_in_full() -> None:
     assert (
         "| faster than photutils | at least 1.00 times | 2.00 times (2.00 to 2.00, n = 3) |" in page
     )
+    assert "| less CPU time than photutils | at least 1.00 times | 2.00 times" in page
     assert "load before: not known" in page
 
 
