@@ -359,10 +359,14 @@ def draw(results: Sequence[Result], path: Path) -> None:
     from matplotlib.figure import Figure
 
     panels = series(results)
+    days = [datestr2num(result.date) for result in results]
     with mpl.rc_context({"svg.hashsalt": "hstmap", "svg.fonttype": "none", "font.size": 8}):
         figure = Figure(figsize=(9, 2.6 * max(1, len(panels))), layout="constrained")
         for i, (unit, lines) in enumerate(panels.items(), start=1):
             axes = figure.add_subplot(len(panels), 1, i)
+            axes.set_prop_cycle(color=mpl.colormaps["tab20"].colors)
+            axes.set_xlim(min(days) - 1, max(days) + 1)
+            axes.margins(y=0.1)
             for label, points in lines.items():
                 axes.plot(
                     [datestr2num(date) for date, _ in points], [value for _, value in points],
