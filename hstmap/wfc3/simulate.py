@@ -52,6 +52,8 @@ __all__ = [
     "simulate_flt",
 ]
 
+# Beyond it no exposure shares a pixel with the undithered frame.
+_LARGEST_DITHER_ARCSEC = 200.0
 # (name, unit, description) of the columns of a truth table.
 _TRUTH_COLUMNS = (
     ("id", None, "Number of the source in its field: the same in every exposure of the field"),
@@ -194,12 +196,23 @@ def simulate_drz(
     Returns
     -------
     SimulatedImage
+
+    Raises
+    ------
+    UsageError
+        If the rootname is none of a product, or there are too many exposures, or too far apart.
     """
     rootname = _checked_rootname(rootname, ends_in_letter=False)
     if not 1 <= len(offsets_arcsec) <= 31:
         raise UsageError(f"got {len(offsets_arcsec)} exposures for a product; expected 1 to 31")
+    furthest = max(abs(shift) for pair in offsets_arcsec for shift in pair)
+    if not furthest <= _LARGEST_DITHER_ARCSEC:
+        raise UsageError(
+            f"exposures of one product are moved by {furthest:g} arcsec; expected at most "
+            f"{_LARGEST_DITHER_ARCSEC:g}, more than a frame"
+        )
     sources = make_sources(parameters) if sources is None else sources
-    rectifier = Rectifier(parameters, max(abs(shift) for pair in offsets_arcsec for shift in pair))
+    rectifier = Rectifier(parameters, furthest)
     for number, offset in enumerate(offsets_arcsec):
         dithered = dataclasses.replace(parameters, dither_arcsec=offset)
         # No two may have one name: it seeds the noise. Those beyond z are no rootnames any more.
