@@ -152,9 +152,9 @@ def _checked_wcs(header: Any, has_sip: bool, nx: int, ny: int) -> Any:
     """Make a WCS, and raise a ValueError if it does not lead to the sky."""
     headers = Headers(header, header)
     for keyword in _SIP_ORDERS:
-        # astropy makes as many coefficients as a damaged order says.
-        if (headers.number(keyword) or 0) > _MAX_SIP_ORDER:
-            raise ValueError(f"{keyword} is above {_MAX_SIP_ORDER}")
+        # astropy makes as many coefficients as a damaged order says, and runs out of memory at -1.
+        if not 0 <= (headers.number(keyword) or 0) <= _MAX_SIP_ORDER:
+            raise ValueError(f"{keyword} is not between 0 and {_MAX_SIP_ORDER}")
     wcs = _usual_wcs(header, has_sip) if _is_usual(header) else WCS(astropy_header(header))
     if wcs.naxis != 2 or wcs.wcs.lng < 0 or wcs.wcs.lat < 0:
         raise ValueError("it has no celestial axes")

@@ -295,6 +295,8 @@ def test_a_subarray_keeps_its_place_on_the_detector(make_flt):
         {"CTYPE1": "LINEAR", "CTYPE2": "LINEAR"},
         {"B_ORDER": None},
         {"A_ORDER": 10**12, "B_ORDER": 10**12},
+        {"A_ORDER": -1},
+        {"A_ORDER": -1, "B_ORDER": -1},
         {"CTYPE1": True},
         {"CD1_1": 1e300, "CD2_2": 1e300},
         {"A_1_1": "?"},
