@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hstmap.bag.engine import EngineOptions, Stage, Task
+from hstmap.bag.engine import EngineOptions, Stage, Task, WorkerInfo
 from hstmap.bag.events import (
     AttemptEnded,
     AttemptStarted,
@@ -18,7 +19,9 @@ from hstmap.bag.events import (
     StageEnded,
     StageStarted,
 )
+from hstmap.bag.policy import StragglerPolicy
 from hstmap.bag.scheduler import StageRun
+from hstmap.bag.transport import CallEnded, CallStarted
 from hstmap.errors import UsageError
 
 OPTIONS = EngineOptions(retries=2, stragglers=None)
@@ -179,3 +182,91 @@ def test_attempts_are_those_that_the_policy_says(
     counts = Counter(attempt.status == "ok" for attempt in played.attempts if attempt.final)
     last = played.events[-1]
     assert (last.n_ok, last.n_failed) == (counts[True], counts[False])
+
+
+def test_a_report_of_a_call_that_was_ended_is_nobodys(
+    stage_run: Callable[..., Any], act: Any
+) -> None:
+    options = EngineOptions(retries=0, timeout_s=5, stragglers=None)
+    transport, attempts = stage_run({"hang": [act(1e9)], "a": [act(1)]}, options)
+    assert next(attempts).task_key == "a"
+    (call_id,) = transport.running
+    assert next(attempts).status == "timeout"
+    # It was under way when the call was ended; nothing waits for it any more.
+    late = [
+        CallStarted(call_id, WorkerInfo("host", 1, False), 0.0),
+        CallEnded(call_id, "ok", value="too late"),
+    ]
+    transport.news += late
+    assert list(attempts) == []
+
+
+def test_late_reports_do_not_disturb_others(stage_run: Callable[..., Any], act: Any) -> None:
+    options = EngineOptions(retries=1, timeout_s=5, stragglers=None)
+    transport, attempts = stage_run({"hang": [act(1e9), act(2)]}, options)
+    real = transport.kill
+
+    def kill_too_late(call_ids: Any) -> None:
+        ids = tuple(call_ids)
+        real(ids)
+        transport.news += [CallEnded(call_id, "ok", value="too late") for call_id in ids]
+
+    transport.kill = kill_too_late
+    assert [(attempt.status, attempt.value) for attempt in attempts] == [
+        ("timeout", None),
+        ("ok", "value of hang"),
+    ]
+
+
+def test_the_end_knows_better_than_the_start(stage_run: Callable[..., Any], act: Any) -> None:
+    transport, attempts = stage_run({"a": [act(3)], "b": [act(4)]})
+    real = transport.poll
+    told = WorkerInfo("told at the end", 7, True)
+
+    def poll(timeout_s: float | None) -> Any:
+        return [
+            dataclasses.replace(report, worker=told, started_s=1001.5)
+            if isinstance(report, CallEnded) and report.call_id == 0
+            else dataclasses.replace(report, started_s=None)
+            if isinstance(report, CallEnded)
+            else report
+            for report in real(timeout_s)
+        ]
+
+    transport.poll = poll
+    first, second = attempts
+    assert (first.worker, first.started_s) == (told, 1001.5)
+    # Of the other the end says neither; so it is as the start had it.
+    assert second.worker == WorkerInfo("host", 1, False)
+    assert second.started_s == 1000.0
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    durations=st.lists(st.floats(0.1, 60), min_size=1, max_size=25),
+    n_slots=st.integers(1, 6),
+    max_fraction=st.floats(0, 0.5),
+    slowdown=st.floats(1.0, 4.0),
+)
+def test_twins_cost_no_more_than_was_planned_and_no_time(
+    play: Callable[..., Any],
+    act: Any,
+    durations: list[float],
+    n_slots: int,
+    max_fraction: float,
+    slowdown: float,
+) -> None:
+    policy = StragglerPolicy(slowdown=slowdown, max_fraction=max_fraction, min_elapsed_s=1.0)
+    # A twin is as fast as anything can be.
+    script = {f"task {i}": [act(s), act(0.1)] for i, s in enumerate(durations)}
+    with_twins = play(script, EngineOptions(retries=0, stragglers=policy), n_slots)
+    without = play(script, EngineOptions(retries=0, stragglers=None), n_slots)
+    n_twins = len(with_twins.transport.sent) - len(durations)
+    assert 0 <= n_twins <= policy.max_twins(len(durations))
+    assert with_twins.transport.now <= without.transport.now + 1e-9
+    finals = [attempt for attempt in with_twins.attempts if attempt.final]
+    assert sorted(attempt.task_key for attempt in finals) == sorted(script)
+    assert {attempt.status for attempt in finals} == {"ok"}
+    # One attempt of each pair is cancelled, and is told of, too.
+    assert len(with_twins.attempts) == len(durations) + n_twins
+    assert with_twins.transport.running == {}
