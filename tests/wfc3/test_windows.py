@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +29,8 @@ def test_each_pixel_is_where_it_is(places):
         for j in range(side):
             for k in range(side):
                 row, column = round(y[i]) - REACH + j, round(x[i]) - REACH + k
-                assert windows.distance2[j, k, i] == (column - x[i]) ** 2 + (row - y[i]) ** 2
+                distance = np.hypot(column - x[i], row - y[i])
+                assert windows.distance2[j, k, i] == pytest.approx(distance**2, rel=1e-12)
                 outside = not (0 <= row < NY and 0 <= column < NX)
                 assert windows.is_outside[j, k, i] == outside
                 nearest = min(max(row, 0), NY - 1), min(max(column, 0), NX - 1)
