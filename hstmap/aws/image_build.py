@@ -15,7 +15,7 @@ from hstmap.aws.package_files import make_readable
 from hstmap.aws.repository import FoundImage, find_image, split_image
 from hstmap.errors import EngineError, UsageError
 
-__all__ = ["PLATFORMS", "build_image", "find_docker", "push_image"]
+__all__ = ["PLATFORMS", "build_image", "check_docker", "find_docker", "push_image"]
 
 #: By Lambda's name of an architecture: Docker's.
 PLATFORMS: Final[Mapping[str, str]] = MappingProxyType(
@@ -38,6 +38,20 @@ def find_docker() -> str:
             "package with --zip, which needs none"
         )
     return docker
+
+
+def check_docker() -> None:
+    """See that Docker answers, before anything is made for it.
+
+    Raises
+    ------
+    UsageError
+        If it is not installed, or its daemon does not run.
+    """
+    try:
+        _docker("info", captured=True)
+    except UsageError as error:
+        raise UsageError(f"{error}; a package needs no Docker: build it with --zip") from error
 
 
 def build_image(context: Path, dockerfile: Path, target: Target, name: str) -> int:

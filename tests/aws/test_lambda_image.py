@@ -129,6 +129,14 @@ def test_without_docker_one_is_told_of_the_zip(monkeypatch):
         image_build.find_docker()
 
 
+def test_a_docker_without_its_daemon_is_told_before_anything_is_made(docker, monkeypatch):
+    image_build.check_docker()
+    assert [call["words"] for call in docker()] == [["info"]]
+    monkeypatch.setenv("DOCKER_FAILS", "info")
+    with pytest.raises(UsageError, match=r"docker info failed .*--zip"):
+        image_build.check_docker()
+
+
 def test_what_docker_says_is_told(docker, tmp_path, monkeypatch):
     (tmp_path / "package").mkdir()
     monkeypatch.setenv("DOCKER_FAILS", "image")
