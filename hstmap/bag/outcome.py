@@ -60,7 +60,11 @@ def attempt_call(function: Callable[..., Any], *arguments: Any) -> Outcome:
     except SystemExit as left:
         message = f"the function left by sys.exit({'' if left.code is None else repr(left.code)})"
         return Outcome("lost", error=RemoteError("SystemExit", message, retryable=True))
-    except Exception as raised:  # noqa: BLE001 - the boundary: failures become data here
+    except KeyboardInterrupt:
+        raise
+    # The boundary: failures become data here, also those that no Exception is the base of, such as
+    # asyncio's CancelledError.
+    except BaseException as raised:  # noqa: BLE001
         return Outcome("error", error=_describe(raised))
 
 
@@ -73,16 +77,17 @@ def judged(outcome: Outcome, retry_on: tuple[type[BaseException], ...]) -> Outco
     return replace(outcome, error=replace(error, retryable=verdict))
 
 
-def _describe(raised: Exception) -> RemoteError:
+def _describe(raised: BaseException) -> RemoteError:
     module = type(raised).__module__
     name = type(raised).__qualname__
-    told = traceback.format_exception(
+    # It can tell of exceptions that cannot be made text, too.
+    told = traceback.TracebackException(
         type(raised), raised, _without_our_frames(raised.__traceback__)
     )
     return RemoteError(
         type_name=name if module == "builtins" else f"{module}.{name}",
-        message=str(raised),
-        traceback_text="".join(told),
+        message=str(told),
+        traceback_text="".join(told.format()),
         exception=raised,
     )
 
