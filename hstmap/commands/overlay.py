@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         image,
         sources,
         title="  ".join(filter(None, [*known, f"{len(sources):,} sources"])),
+        kron_factor=results.parameters.measure.kron_factor,
         stretch=arguments.stretch,
     )
     put_picture(figure, file, arguments.dpi)

@@ -28,7 +28,12 @@ _ASINH_PERCENTILES: Final = (1.0, 99.7)
 
 
 def draw_overlay(
-    image: Image, sources: pd.DataFrame, *, title: str, stretch: str = "zscale"
+    image: Image,
+    sources: pd.DataFrame,
+    *,
+    title: str,
+    kron_factor: float = 2.5,
+    stretch: str = "zscale",
 ) -> Figure:
     """Draw an image and the Kron ellipses of its sources.
 
@@ -40,6 +45,8 @@ def draw_overlay(
         Its sources: columns x, y, a, b (pix), theta (deg), kron_radius, flags.
     title : str
         Above the picture.
+    kron_factor : float
+        Kron radii that the ellipses reach: those of the run's apertures.
     stretch : {"zscale", "asinh"}
         How brightness becomes grey: astropy's ZScale interval, or asinh between percentiles.
 
@@ -57,7 +64,7 @@ def draw_overlay(
     axes.imshow(
         shown, origin="lower", cmap=_grey(), norm=_norm(shown, stretch), interpolation="nearest"
     )
-    radii = np.where(sources["kron_radius"] > 0, 2.5 * sources["kron_radius"], _RMS_RADII)
+    radii = np.where(sources["kron_radius"] > 0, kron_factor * sources["kron_radius"], _RMS_RADII)
     flagged = (sources["flags"].to_numpy() & ~_HARMLESS_FLAGS) != 0
     for which, colour, label in (
         (~flagged, _SOURCE_COLOUR, "sources"),
