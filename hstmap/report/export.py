@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 from xml.sax.saxutils import escape
@@ -33,6 +33,8 @@ FORMATS: Final = MappingProxyType(
 #: Those that can be written to a terminal.
 TEXT_FORMATS: Final = ("votable", "ecsv", "csv", "reg")
 
+#: Characters that XML 1.0 (section 2.2) cannot hold, escaped or not; headers of damaged files can.
+_NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _DESCRIPTION: Final = re.compile(rb"<DESCRIPTION>\s*(.*?)\s*</DESCRIPTION>", re.S)
 
 
@@ -170,6 +172,7 @@ def _votable(table: ExportTable) -> bytes:
     """
     from astropy.io.votable.tree import Info, VOTableFile
 
+    table = replace(table, values={name: _xml_texts(v) for name, v in table.values.items()})
     document = VOTableFile.from_table(described_table(table.columns))
     described = document.get_first_table()
     described.name = table.name
@@ -184,6 +187,18 @@ def _votable(table: ExportTable) -> bytes:
     before = _DESCRIPTION.sub(_on_one_line, before)
     rows = (b"<DATA><TABLEDATA>\n", *_votable_rows(table), b"</TABLEDATA></DATA>\n")
     return b"".join([before, *rows, end, after])
+
+
+def _xml_texts(values: np.ndarray) -> np.ndarray:
+    """Write characters that XML cannot hold as Python does: those that it can stay."""
+    if values.dtype != object:
+        return values
+    texts = [_NOT_IN_XML.sub(_spelled, text) for text in values]
+    return np.array(texts, dtype=object)
+
+
+def _spelled(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
 
 
 def _on_one_line(found: re.Match[bytes]) -> bytes:
