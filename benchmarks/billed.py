@@ -3,7 +3,8 @@
 Each point is a run of ``hstmap map`` on a loopback AWS which holds the CPU share of the configured
 size and bills as Lambda does. Its S3 is on this machine, so reading is shorter than at Lambda's
 75 MB/s or so: the figures are those of the arithmetic. The answer is checked before the time: the
-sources of all runs must be equal.
+sources of all runs must be equal. At last, what ``--memory auto`` would choose, by the profile of
+one of the runs, is held against the best of the sweep.
 """
 
 from __future__ import annotations
@@ -17,11 +18,18 @@ from typing import Any
 from pyarrow import parquet
 
 from benchmarks.loopback import Loopback, LoopbackRun, deployed_loopback
+from hstmap.aws.price_table import load_prices
+from hstmap.batch import CATALOGS
+from hstmap.choose import Sweep, choose
+from hstmap.run_assumptions import RunShape
+from hstmap.run_measured import profile_of_run
+from hstmap.run_profile import Profile
 from hstmap.wfc3.simulate import make_sample
 
 MEMORIES_MB = (512, 885, 1024, 1280, 1536, 1769, 2048, 3008)
 MEMORIES_SHORT_MB = (885, 1769)
 BATCH_SIZES = (4, 16)
+N_WORKERS = 2
 #: GB-s an image that the function of 2018 was billed: 1.1 s of 1 GB.
 OF_2018_GB_S = 1.1
 
@@ -31,19 +39,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("frames", nargs="*", type=Path, help="FLT files (default: simulated)")
     parser.add_argument("--images", type=int, default=32, help="images a run")
     parser.add_argument("--repeats", type=int, default=3, help="warm runs a point")
-    parser.add_argument("--memories", type=int, nargs="+", metavar="MB", default=None)
+    parser.add_argument("--memories", type=int, nargs="+", metavar="MB")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", metavar="N")
+    parser.add_argument("--catalogs", choices=CATALOGS, nargs="+")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Sweep, print and return the figures."""
     n_images = 4 if arguments.short else arguments.images
     n_repeats = 1 if arguments.short else arguments.repeats
-    batch_sizes = (2,) if arguments.short else BATCH_SIZES
-    kinds = ("none",) if arguments.short else ("none", "batch", "image")
+    batch_sizes = arguments.batch_sizes or ((2,) if arguments.short else BATCH_SIZES)
+    kinds = arguments.catalogs or (("none",) if arguments.short else CATALOGS)
     memories = arguments.memories or (MEMORIES_SHORT_MB if arguments.short else MEMORIES_MB)
     images = _images(arguments.frames, n_images)
-    rows = []
-    with deployed_loopback() as loopback:
+    rows: list[dict[str, Any]] = []
+    sweeps: list[tuple[LoopbackRun, list[dict[str, Any]]]] = []
+    with deployed_loopback(N_WORKERS) as loopback:
         source = loopback.put_images(images)
         expected = _sources(loopback, loopback.map(source, memories[0], *_words(2, "none")))
         print(f"images    {n_images}; 1 cold and {n_repeats} warm runs a point: median and range")
@@ -51,19 +62,26 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         for batch_size in batch_sizes:
             for catalogs in kinds:
                 words = _words(batch_size, catalogs)
+                points: list[dict[str, Any]] = []
                 for memory_mb in memories:
                     runs = _runs(loopback, source, memory_mb, n_repeats, words)
                     for each in runs:
                         if _sources(loopback, each) != expected:
                             raise RuntimeError(f"{each.out} has other sources than the first run")
-                    rows.append(_row(runs, n_images, memory_mb, batch_size, catalogs))
-                    _print(rows[-1])
+                    points.append(_row(runs, n_images, memory_mb, batch_size, catalogs))
+                    _print(points[-1])
+                rows += points
+                sweeps.append((runs[-1], points))
+        autos = [
+            _auto(profile_of_run(loopback.store(learnt)), n_images, points)
+            for learnt, points in sweeps
+        ]
     best = min(rows, key=lambda row: row["warm_gb_s"])
     print(
         f"least     {best['warm_gb_s']:.3f} GB-s an image, at {best['memory_mb']} MB; "
         f"2018: {OF_2018_GB_S}"
     )
-    return {"n_images": n_images, "points": rows, "least_gb_s": best["warm_gb_s"]}
+    return {"n_images": n_images, "points": rows, "least_gb_s": best["warm_gb_s"], "auto": autos}
 
 
 def _images(frames: list[Path], n_images: int) -> dict[str, bytes]:
@@ -108,6 +126,22 @@ def _row(
         "warm_high_gb_s": max(warm_gb_s),
         "n_cold_of_warm": sum(each.n_cold for each in warm),
     }
+
+
+def _auto(profile: Profile, n_images: int, points: list[dict[str, Any]]) -> dict[str, Any]:
+    """Choose the memory of one sweep by simulation, and look up what it measured there."""
+    batch_size, catalogs = points[0]["batch_size"], points[0]["catalogs"]
+    shape = RunShape(n_images, N_WORKERS, batch_size, catalogs=catalogs, n_warm=N_WORKERS)
+    sweep = Sweep(tuple(point["memory_mb"] for point in points), (batch_size,))
+    chosen = choose(shape, profile, load_prices(), "x86_64", sweep).chosen.memory_mb
+    best = min(points, key=lambda point: point["warm_gb_s"])
+    (auto,) = (point for point in points if point["memory_mb"] == chosen)
+    excess = auto["warm_gb_s"] / best["warm_gb_s"] - 1
+    print(
+        f"auto      {chosen} MB for batches of {batch_size}, catalogues {catalogs}: "
+        f"{excess:+.1%} of the best, which is {best['memory_mb']} MB"
+    )
+    return {"chosen_mb": chosen, "best_mb": best["memory_mb"], "excess": excess}
 
 
 def _print(row: dict[str, Any]) -> None:

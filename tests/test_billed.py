@@ -37,6 +37,15 @@ def test_every_point_is_billed_cold_and_warm(figures):
     assert figures["least_gb_s"] == min(point["warm_gb_s"] for point in points)
 
 
+def test_the_memory_that_is_chosen_is_held_against_the_best_of_the_sweep(figures):
+    (auto,) = figures["auto"]
+    by_memory = {point["memory_mb"]: point["warm_gb_s"] for point in figures["points"]}
+    best_mb = min(by_memory, key=by_memory.__getitem__)
+    assert auto["best_mb"] == best_mb
+    assert auto["chosen_mb"] in by_memory
+    assert auto["excess"] == pytest.approx(by_memory[auto["chosen_mb"]] / by_memory[best_mb] - 1)
+
+
 def test_an_image_is_billed_less_than_in_2018(figures):
     assert figures["least_gb_s"] < OF_2018_GB_S
 
