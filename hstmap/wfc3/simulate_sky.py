@@ -172,9 +172,10 @@ def _magnitudes(
     uniform = generator.uniform(0.0, 1.0, n)
     if slope == 0:
         return bright + uniform * (faint - bright)
-    ends = 10.0 ** (slope * np.array([0.0, faint - bright]))
-    magnitudes: FloatArray = bright + np.log10(ends[0] + uniform * (ends[1] - ends[0])) / slope
-    return magnitudes
+    # Logarithms of what is near 1 would lose all digits where the slope is nearly none.
+    steepness = slope * math.log(10.0)
+    beyond_bright = np.log1p(uniform * math.expm1(steepness * (faint - bright))) / steepness
+    return np.clip(bright + beyond_bright, bright, faint)
 
 
 def _galaxies(mag_ab: FloatArray, generator: np.random.Generator) -> dict[str, FloatArray]:

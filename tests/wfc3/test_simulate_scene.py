@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from hstmap.errors import UsageError
 from hstmap.wfc3.simulate_scene import SCENES, SceneParameters, scene
@@ -74,7 +76,12 @@ def test_the_sky_does_not_depend_on_how_it_is_looked_at(changes: dict[str, Any])
     assert np.array_equal(seen["ra"], make_sources(parameters)["ra"])
 
 
-@given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 2**31), st.floats(-0.4, 0.6))
+@given(
+    st.integers(0, 400),
+    st.integers(0, 400),
+    st.integers(0, 2**31),
+    st.floats(-0.4, 0.6) | st.sampled_from([2e-16, -1e-12, 5e-324, 1e-5]),
+)
 @settings(max_examples=30, deadline=None)
 def test_sources_are_within_the_limits_they_are_drawn_from(
     n_stars: int, n_galaxies: int, seed: int, slope: float
@@ -158,3 +165,60 @@ def test_stars_to_inject_take_one_magnitude_or_many() -> None:
     grid = make_star_grid(SceneParameters(), 4, 21.0)
     assert len(grid) == 16
     assert len(np.unique(np.round(grid["ra"], 6))) == 16
+
+
+@pytest.mark.parametrize("slope", [-0.4, -1e-14, 0.0, 1e-300, 1e-14, 1e-4, 0.3, 0.6])
+def test_magnitudes_are_distributed_as_the_slope_says(slope: float) -> None:
+    parameters = SceneParameters(
+        n_stars=4000, n_galaxies=0, star_slope=slope, star_magnitudes=(18.0, 24.0)
+    )
+    magnitudes = np.asarray(make_sources(parameters)["mag_ab"])
+    # Numbers rise as 10^(slope m): its integral, normalised, is the share up to a magnitude.
+    rise = slope * np.log(10.0)
+
+    def share(magnitude: np.ndarray) -> np.ndarray:
+        if abs(rise) < 1e-10:
+            return (magnitude - 18.0) / 6.0
+        return np.expm1(rise * (magnitude - 18.0)) / np.expm1(rise * 6.0)
+
+    assert stats.kstest(magnitudes, share).pvalue > 1e-3
+
+
+@given(
+    ra=st.floats(0, 359.9), dec=st.floats(-89, 89), angle=st.floats(-180, 180),
+    n_side=st.integers(1, 5),
+)  # fmt: skip
+@settings(max_examples=30)
+def test_a_grid_of_stars_is_even_in_the_tangent_plane(
+    ra: float, dec: float, angle: float, n_side: int
+) -> None:
+    parameters = SceneParameters(ra=ra, dec=dec, orientation_deg=angle)
+    stars = make_star_grid(parameters, n_side, 20.0)
+    plane = WCS(naxis=2)
+    plane.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    plane.wcs.crval = [ra, dec]
+    plane.wcs.crpix = [1.0, 1.0]
+    sine, cosine = np.sin(np.radians(angle)), np.cos(np.radians(angle))
+    plane.wcs.cd = np.array([[-cosine, sine], [sine, cosine]]) / 3600  # arcsec along x and y
+    x, y = plane.all_world2pix(stars["ra"], stars["dec"], 0)
+    steps = (np.arange(n_side) + 0.5) / n_side - 0.5
+    np.testing.assert_allclose(
+        x.reshape(n_side, n_side), np.tile(130 * steps, (n_side, 1)), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        y.reshape(n_side, n_side), np.tile(116 * steps, (n_side, 1)).T, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("n_members", [1, 2, 3, 50])
+def test_a_cluster_has_its_giant_at_the_centre_however_few_it_has(n_members: int) -> None:
+    parameters = SceneParameters(n_stars=0, n_galaxies=0, n_members=n_members)
+    members = make_sources(parameters)
+    assert len(members) == n_members
+    assert members["mag_ab"][0] == 16.6
+    assert members["mag_ab"][0] == members["mag_ab"].min()
+    assert members["ra"][0] == pytest.approx(parameters.ra)
+    assert members["dec"][0] == pytest.approx(parameters.dec)
+    if n_members > 1:  # its halo
+        assert members["half_light_radius"][1] == members["half_light_radius"].max() == 9.0
+    assert set(members["kind"]) == {"galaxy"}
