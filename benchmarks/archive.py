@@ -15,15 +15,15 @@ from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
 
+from hstmap.account.run_assumptions import Assumptions, RunShape
+from hstmap.account.run_measured import profile_of_run
+from hstmap.account.run_model import ModelResult, simulate_run
+from hstmap.account.run_profile import DEFAULT_PROFILE, Profile, load_profile
 from hstmap.aws.bill import LINES, Bill, price
 from hstmap.aws.price_table import PriceTable, load_prices
 from hstmap.aws.reports import parse_report
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
 from hstmap.batch import CATALOGS
-from hstmap.run_assumptions import Assumptions, RunShape
-from hstmap.run_measured import profile_of_run
-from hstmap.run_model import ModelResult, simulate_run
-from hstmap.run_profile import DEFAULT_PROFILE, Profile, load_profile
 from hstmap.storage import open_store
 
 N_ARCHIVE = 122_078  # images of the run of 2018

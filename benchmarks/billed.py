@@ -18,12 +18,12 @@ from typing import Any
 from pyarrow import parquet
 
 from benchmarks.loopback import Loopback, LoopbackRun, deployed_loopback
+from hstmap.account.choose import Sweep, choose
+from hstmap.account.run_assumptions import RunShape
+from hstmap.account.run_measured import profile_of_run
+from hstmap.account.run_profile import Profile
 from hstmap.aws.price_table import load_prices
 from hstmap.batch import CATALOGS
-from hstmap.choose import Sweep, choose
-from hstmap.run_assumptions import RunShape
-from hstmap.run_measured import profile_of_run
-from hstmap.run_profile import Profile
 from hstmap.wfc3.simulate import make_sample
 
 MEMORIES_MB = (512, 885, 1024, 1280, 1536, 1769, 2048, 3008)

@@ -28,10 +28,10 @@ from unittest.mock import patch
 from benchmarks import reduce
 from benchmarks.measuring import machine_lines
 from benchmarks.reduce import Size
+from hstmap.account.run_measured import profile_of_run
+from hstmap.account.run_profile import DEFAULT_PROFILE, ImageSample, Profile
 from hstmap.cli import main as hstmap
 from hstmap.parts import placed_images
-from hstmap.run_measured import profile_of_run
-from hstmap.run_profile import DEFAULT_PROFILE, ImageSample, Profile
 from hstmap.storage import open_store
 from hstmap.wfc3.simulate import simulate_flt
 from hstmap.wfc3.simulate_scene import SCENES, scene

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.loopback import Loopback, LoopbackRun, deployed_loopback
+from hstmap.account.requests_made import requests_of_run
+from hstmap.account.run_assumptions import EXPECTED, RunShape
+from hstmap.account.run_measured import profile_of_run
+from hstmap.account.run_model import simulate_run
+from hstmap.account.run_profile import Profile
 from hstmap.bag.ledger import read_attempts
 from hstmap.batch import CATALOGS
-from hstmap.requests_made import requests_of_run
-from hstmap.run_assumptions import EXPECTED, RunShape
-from hstmap.run_measured import profile_of_run
-from hstmap.run_model import simulate_run
-from hstmap.run_profile import Profile
 from hstmap.wfc3.simulate import make_sample
 
 N_WORKERS = 2

@@ -10,17 +10,17 @@ from importlib.resources import files
 
 import pytest
 
+from hstmap.account.budget import ACCOUNT_EVENT
+from hstmap.account.estimate import estimate_run
+from hstmap.account.run_assumptions import RunShape
+from hstmap.account.run_profile import load_profile
 from hstmap.aws.price_table import DEFAULT_PRICES, load_prices
 from hstmap.bag.ledger import read_ledger
-from hstmap.budget import ACCOUNT_EVENT
 from hstmap.cli import main
 from hstmap.commands.spending import command_with_budget, open_spending, usd_text
 from hstmap.config import Settings
 from hstmap.errors import UsageError
-from hstmap.estimate import estimate_run
 from hstmap.pipeline import RunOptions, plan_run
-from hstmap.run_assumptions import RunShape
-from hstmap.run_profile import load_profile
 from hstmap.storage import open_store
 from support.archive import write_archive
 

@@ -9,11 +9,11 @@ import re
 import pandas as pd
 import pytest
 
+from hstmap.account.requests_made import requests_of_run
+from hstmap.account.run_plans import planned_usage
 from hstmap.aws.usage import Usage
 from hstmap.cli import main
 from hstmap.commands.plan import _function as planned_function
-from hstmap.requests_made import requests_of_run
-from hstmap.run_plans import planned_usage
 from hstmap.run_record import read_plans
 from hstmap.storage import open_store
 from support.archive import write_archive

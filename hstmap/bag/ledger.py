@@ -74,7 +74,7 @@ class Ledger:
         self._segment_s = segment_s
         self._clock = clock
         started = datetime.now(UTC)
-        self._prefix = f"{LEDGER_PREFIX}{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}/"
+        self._prefix = f"{LEDGER_PREFIX}{started:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}/"
         self._n_segments = 0
         self._lines: list[bytes] = []
         self._last_segment = clock()

@@ -11,11 +11,11 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hstmap.account.costs import LambdaShape, RunBill
+    from hstmap.account.lambda_reports import LambdaReports
+    from hstmap.account.run_calls import RunCalls
     from hstmap.aws.price_table import PriceTable
     from hstmap.cli import Console
-    from hstmap.costs import LambdaShape, RunBill
-    from hstmap.lambda_reports import LambdaReports
-    from hstmap.run_calls import RunCalls
     from hstmap.storage import Store
 
 HELP = "say what a run cost, line by line"
@@ -42,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Make the bill, save it and print it."""
+    from hstmap.account.costs import is_run_bill
     from hstmap.aws.price_table import DEFAULT_PRICES, load_prices
     from hstmap.commands.money import bill_lines
-    from hstmap.costs import is_run_bill
 
     prices = load_prices(arguments.prices or DEFAULT_PRICES)
     make = _saved_bill if is_run_bill(arguments.out) else _new_bill
@@ -63,7 +63,7 @@ def _saved_bill(
     """Read a bill that was saved."""
     from dataclasses import replace
 
-    from hstmap.costs import bill_from_record
+    from hstmap.account.costs import bill_from_record
     from hstmap.errors import UsageError
     from hstmap.storage import open_store, split_url
 
@@ -80,9 +80,9 @@ def _new_bill(
     arguments: argparse.Namespace, prices: PriceTable, console: Console
 ) -> tuple[RunBill, str]:
     """Make the bill of a run, and save it."""
-    from hstmap.costs import BILL_KEY
-    from hstmap.report_rows import REPORTS_KEY, rows_as_parquet
-    from hstmap.requests_made import recorded
+    from hstmap.account.costs import BILL_KEY
+    from hstmap.account.report_rows import REPORTS_KEY, rows_as_parquet
+    from hstmap.account.requests_made import recorded
     from hstmap.storage import open_store
 
     store = open_store(arguments.out)
@@ -100,10 +100,10 @@ def _make_bill(
     store: Store, arguments: argparse.Namespace, console: Console
 ) -> tuple[RunBill, LambdaReports | None]:
     """Make the bill of a run, of its REPORT lines if there are any."""
-    from hstmap.costs import bill_run
+    from hstmap.account.costs import bill_run
+    from hstmap.account.run_calls import read_calls
+    from hstmap.account.run_profile import load_profile
     from hstmap.errors import UsageError
-    from hstmap.run_calls import read_calls
-    from hstmap.run_profile import load_profile
 
     calls = read_calls(store)
     reports = _read_reports(store, calls, arguments, console) if calls.on_lambda else None
@@ -117,9 +117,9 @@ def _read_reports(
     store: Store, calls: RunCalls, arguments: argparse.Namespace, console: Console
 ) -> LambdaReports | None:
     """Read the REPORT lines of a run on Lambda, unless its log is gone."""
+    from hstmap.account.lambda_reports import LambdaReports, Waiting
+    from hstmap.account.report_rows import read_rows
     from hstmap.errors import MissingObjectError
-    from hstmap.lambda_reports import LambdaReports, Waiting
-    from hstmap.report_rows import read_rows
 
     waiting = Waiting(arguments.wait, console.say)
     reports = LambdaReports(calls, read_rows(store), waiting)
@@ -138,7 +138,7 @@ def _read_reports(
 
 def _shape(arguments: argparse.Namespace, calls: RunCalls) -> LambdaShape:
     """Say which function it was, or is taken to be."""
-    from hstmap.costs import LambdaShape
+    from hstmap.account.costs import LambdaShape
 
     shape = LambdaShape()
     if calls.on_lambda:

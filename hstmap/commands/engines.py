@@ -44,8 +44,8 @@ def where_it_runs(settings: Settings) -> dict[str, Any]:
     dict
         Empty if they are not made to Lambda.
     """
+    from hstmap.account.run_calls import LambdaPlace
     from hstmap.aws.settings import SECTION, aws_settings
-    from hstmap.run_calls import LambdaPlace
 
     if settings.is_local or settings.backend != SECTION:
         return {}

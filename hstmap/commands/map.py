@@ -13,14 +13,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hstmap.account.requests_made import RequestLog
+    from hstmap.account.run_profile import Profile
     from hstmap.archive.manifest import Manifest
     from hstmap.bag.engine import Attempt
     from hstmap.cli import Console
     from hstmap.commands.planning import Intent
     from hstmap.config import Settings
     from hstmap.pipeline import MapResult, RunOptions, RunPlan
-    from hstmap.requests_made import RequestLog
-    from hstmap.run_profile import Profile
 
 HELP = "extract the sources of images"
 
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Plan, map and reduce."""
-    from hstmap.requests_made import RequestLog
+    from hstmap.account.requests_made import RequestLog
 
     with RequestLog("map") as requests:
         return _run(arguments, console, requests)
@@ -287,10 +287,10 @@ def map_batches(
     -------
     MapResult
     """
+    from hstmap.account.budget import ACCOUNT_EVENT, account_record
     from hstmap.bag.engine import make_engine
     from hstmap.bag.ledger import Ledger
     from hstmap.bag.progress import Progress
-    from hstmap.budget import ACCOUNT_EVENT, account_record
     from hstmap.commands.engines import engine_options, where_it_runs
     from hstmap.pipeline import run_map
     from hstmap.storage import open_store
@@ -349,7 +349,7 @@ def _report(
             console.say(f"images    {outcomes_line(result.outcomes)}")
         console.say(f"summary   not made yet: python -m hstmap reduce {plan.out}")
         return exit_status(result.outcomes)
-    from hstmap.requests_made import recorded
+    from hstmap.account.requests_made import recorded
     from hstmap.storage import open_store
     from hstmap.summary import reduce_run
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hstmap.account.choose import Choice
+    from hstmap.account.costs import RunBill
+    from hstmap.account.estimate import Estimate, Range
     from hstmap.aws.bill import Bill, Reconciled
     from hstmap.aws.price_table import PriceTable
-    from hstmap.choose import Choice
-    from hstmap.costs import RunBill
-    from hstmap.estimate import Estimate, Range
 
 __all__ = ["assumption_lines", "bill_lines", "choice_lines", "estimate_line", "estimate_lines"]
 
@@ -164,7 +164,7 @@ def estimate_lines(estimate: Estimate) -> list[str]:
     -------
     list of str
     """
-    from hstmap.run_assumptions import EXPECTED, HIGH, LOW
+    from hstmap.account.run_assumptions import EXPECTED, HIGH, LOW
 
     shape = estimate.shape
     lines = [

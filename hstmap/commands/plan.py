@@ -12,11 +12,11 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hstmap.account.costs import LambdaShape
+    from hstmap.account.run_profile import Profile
     from hstmap.archive.manifest import Manifest
     from hstmap.cli import Console
     from hstmap.commands.planning import Foreseen
-    from hstmap.costs import LambdaShape
-    from hstmap.run_profile import Profile
 
 HELP = "say what a run on Lambda would take and cost"
 
@@ -122,11 +122,11 @@ def _n_used(manifest: Manifest) -> tuple[int, int]:
 
 def _foreseen(n_images: int, profile: Profile, arguments: argparse.Namespace) -> Foreseen:
     """Simulate the run, and choose what is to be chosen."""
+    from hstmap.account.choose import Goal
+    from hstmap.account.run_assumptions import RunShape
     from hstmap.aws.price_table import DEFAULT_PRICES, load_prices
-    from hstmap.choose import Goal
     from hstmap.commands.choice_options import chosen_or_none
     from hstmap.commands.planning import Wish, foresee
-    from hstmap.run_assumptions import RunShape
 
     function = _function(arguments)
     shape = RunShape(
@@ -146,10 +146,10 @@ def _function(arguments: argparse.Namespace) -> LambdaShape:
     """Say which function is planned for: after a pilot, the one that it ran on."""
     from dataclasses import replace
 
+    from hstmap.account.costs import LambdaShape
     from hstmap.commands.choice_options import chosen_or_none
     from hstmap.commands.spending import function_shape
     from hstmap.config import load_settings
-    from hstmap.costs import LambdaShape
 
     memory_mb = chosen_or_none(arguments.memory)
     function = LambdaShape()
@@ -166,13 +166,13 @@ def _pilot(
     manifest: Manifest, arguments: argparse.Namespace, console: Console
 ) -> tuple[Profile, int]:
     """Do a pilot; say what it measured, and how many images of the run are done then."""
+    from hstmap.account.requests_made import RequestLog
     from hstmap.commands.choice_options import chosen_or_none, without_choice
     from hstmap.commands.map import map_batches
     from hstmap.commands.planning import Intent, measured_by_pilot, pilot_of, prepare, read_profile
     from hstmap.commands.run_options import check_workers_reach, run_parameters
     from hstmap.config import load_settings
     from hstmap.pipeline import RunOptions, plan_run
-    from hstmap.requests_made import RequestLog
 
     settings = load_settings(arguments.config).with_options(
         engine=arguments.engine,

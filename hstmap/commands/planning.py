@@ -10,15 +10,15 @@ from hstmap.commands.choice_options import AUTO
 if TYPE_CHECKING:
     import argparse
 
+    from hstmap.account.choose import Choice, Goal
+    from hstmap.account.estimate import Estimate
+    from hstmap.account.run_assumptions import RunShape
+    from hstmap.account.run_profile import Profile
     from hstmap.archive.manifest import Manifest
     from hstmap.aws.price_table import PriceTable
-    from hstmap.choose import Choice, Goal
     from hstmap.commands.spending import Spending
     from hstmap.config import Settings
-    from hstmap.estimate import Estimate
     from hstmap.pipeline import RunOptions, RunPlan
-    from hstmap.run_assumptions import RunShape
-    from hstmap.run_profile import Profile
 
 __all__ = [
     "Foreseen",
@@ -129,8 +129,8 @@ def foresee(
     -------
     Foreseen
     """
-    from hstmap.choose import BATCH_SIZES, MEMORY_SIZES_MB, Sweep, choose
-    from hstmap.estimate import estimate_run
+    from hstmap.account.choose import BATCH_SIZES, MEMORY_SIZES_MB, Sweep, choose
+    from hstmap.account.estimate import estimate_run
 
     if AUTO not in (wish.memory, wish.batch_size):
         return Foreseen(estimate_run(shape, profile, prices, architecture))
@@ -160,9 +160,9 @@ def foresee_map(intent: Intent, profile: Profile, wish: Wish) -> Foreseen:
     """
     import os
 
+    from hstmap.account.run_assumptions import RunShape
     from hstmap.aws.price_table import DEFAULT_PRICES, load_prices
     from hstmap.commands.spending import function_shape
-    from hstmap.run_assumptions import RunShape
 
     settings = intent.settings
     function = function_shape(settings)
@@ -204,7 +204,7 @@ def prepare(
     UsageError
         If nothing that may be chosen is within the limits.
     """
-    from hstmap.choose import Goal
+    from hstmap.account.choose import Goal
     from hstmap.commands.spending import open_spending
     from hstmap.pipeline import plan_run
 
@@ -236,9 +236,9 @@ def _n_warm(intent: Intent, arguments: argparse.Namespace) -> int:
     """Count the environments that this run, or the one that it is planned by, has left warm."""
     import time
 
+    from hstmap.account.run_calls import PLACE_FACT, LambdaPlace
+    from hstmap.account.run_measured import warm_environments
     from hstmap.commands.engines import where_it_runs
-    from hstmap.run_calls import PLACE_FACT, LambdaPlace
-    from hstmap.run_measured import warm_environments
     from hstmap.storage import open_store
 
     fact = where_it_runs(intent.settings).get(PLACE_FACT)
@@ -252,7 +252,7 @@ def _n_warm(intent: Intent, arguments: argparse.Namespace) -> int:
 
 def _left_usd(intent: Intent, profile: Profile, arguments: argparse.Namespace) -> float | None:
     """Say what of the budget is left to choose by."""
-    from hstmap.choose import Goal
+    from hstmap.account.choose import Goal
     from hstmap.commands.spending import open_spending
 
     budget_usd = intent.settings.budget_usd
@@ -276,8 +276,8 @@ def read_profile(name: str | None) -> Profile:
     Profile
         Its origin says which of them it is.
     """
-    from hstmap.run_measured import profile_of_run
-    from hstmap.run_profile import load_profile
+    from hstmap.account.run_measured import profile_of_run
+    from hstmap.account.run_profile import load_profile
     from hstmap.run_record import read_run_record
     from hstmap.storage import open_store
 
@@ -326,7 +326,7 @@ def measured_by_pilot(intent: Intent) -> Profile:
     UsageError
         If none of its images could be measured.
     """
-    from hstmap.run_measured import profile_of_run
+    from hstmap.account.run_measured import profile_of_run
     from hstmap.storage import open_store
 
     store = open_store(intent.plan.out, intent.options.out_options)
@@ -346,7 +346,7 @@ def pilot_of(intent: Intent, n: int) -> Intent:
     -------
     Intent
     """
-    from hstmap.run_pilot import pilot_plan
+    from hstmap.account.run_pilot import pilot_plan
 
     largest = max(len(batch.images) for batch in intent.plan.batches)
     plan = pilot_plan(intent.plan, intent.manifest, n, largest)

@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Reduce the run."""
+    from hstmap.account.requests_made import recorded
     from hstmap.commands.reports import exit_status, summary_lines
-    from hstmap.requests_made import recorded
     from hstmap.storage import open_store
     from hstmap.summary import reduce_run
 

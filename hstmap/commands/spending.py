@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from hstmap.account.budget import Account
+    from hstmap.account.charges import CallTerms
+    from hstmap.account.costs import LambdaShape
+    from hstmap.account.estimate import Estimate
+    from hstmap.account.run_calls import LambdaPlace
     from hstmap.aws.price_table import PriceTable
-    from hstmap.budget import Account
-    from hstmap.charges import CallTerms
     from hstmap.config import Settings
-    from hstmap.costs import LambdaShape
-    from hstmap.estimate import Estimate
     from hstmap.pipeline import RunOptions, RunPlan
-    from hstmap.run_calls import LambdaPlace
     from hstmap.storage import Store
     from hstmap.tally import MapResult
 
@@ -181,10 +181,10 @@ def open_spending(
     UsageError
         If there is a budget, and the prices that it would be reckoned with are of another region.
     """
+    from hstmap.account.budget import Account, spent_before
+    from hstmap.account.run_profile import load_profile
     from hstmap.aws.price_table import DEFAULT_PRICES, load_prices
     from hstmap.bag.ledger import read_ledger
-    from hstmap.budget import Account, spent_before
-    from hstmap.run_profile import load_profile
     from hstmap.storage import open_store
 
     place = _place(settings)
@@ -219,7 +219,7 @@ def function_shape(settings: Settings) -> LambdaShape:
     -------
     LambdaShape
     """
-    from hstmap.costs import LambdaShape
+    from hstmap.account.costs import LambdaShape
 
     place = _place(settings)
     if place is not None:
@@ -230,8 +230,8 @@ def function_shape(settings: Settings) -> LambdaShape:
 
 def _place(settings: Settings) -> LambdaPlace | None:
     """Find the function on Lambda; None if calls are made elsewhere."""
+    from hstmap.account.run_calls import PLACE_FACT, LambdaPlace
     from hstmap.commands.engines import where_it_runs
-    from hstmap.run_calls import PLACE_FACT, LambdaPlace
 
     facts = where_it_runs(settings)
     return LambdaPlace(**facts[PLACE_FACT]) if PLACE_FACT in facts else None
@@ -250,7 +250,7 @@ def _check_region(prices: PriceTable, place: LambdaPlace | None) -> None:
 
 
 def _terms(plan: RunPlan, settings: Settings, function_s: float, prices: PriceTable) -> CallTerms:
-    from hstmap.charges import CallTerms, CallWork
+    from hstmap.account.charges import CallTerms, CallWork
 
     looks_s = settings.lithops.get("lithops", {}).get("monitoring_interval") or _LOOKS_S
     work = CallWork(
@@ -265,7 +265,7 @@ def _terms(plan: RunPlan, settings: Settings, function_s: float, prices: PriceTa
 
 def _billed_ms(store: Store) -> dict[str, int]:
     """Add up what the REPORT lines say that `bill` has left with a run, by request id; ms."""
-    from hstmap.report_rows import read_rows
+    from hstmap.account.report_rows import read_rows
 
     billed_ms: Counter[str] = Counter()
     for row in read_rows(store):

@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from hstmap.account.costs import bill_from_record
+from hstmap.account.report_rows import calls_of_rows, read_rows
+from hstmap.account.requests_made import requests_of_run
 from hstmap.aws import function
 from hstmap.aws.bill import price
 from hstmap.aws.cloudwatch import FunctionLog
@@ -27,9 +30,6 @@ from hstmap.bag.policy import StragglerPolicy
 from hstmap.cli import main
 from hstmap.commands import engines
 from hstmap.config import Settings
-from hstmap.costs import bill_from_record
-from hstmap.report_rows import calls_of_rows, read_rows
-from hstmap.requests_made import requests_of_run
 from hstmap.storage import open_store
 from support.archive import small_flt
 from support.gate import LOSE, Gate

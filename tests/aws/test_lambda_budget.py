@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
+from hstmap.account.budget import Account
+from hstmap.account.charges import CallTerms, CallWork
+from hstmap.account.costs import LambdaShape
 from hstmap.aws.bill import price
 from hstmap.aws.local import Fault
 from hstmap.aws.price_table import load_prices
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
 from hstmap.bag.engine import EngineOptions, Stage, Task, make_engine
 from hstmap.bag.events import AttemptEnded, Event
-from hstmap.budget import Account
-from hstmap.charges import CallTerms, CallWork
-from hstmap.costs import LambdaShape
 from hstmap.storage import open_store
 from support.archive import small_flt
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
+from hstmap.account.requests_made import RequestLog, requests_of_run
 from hstmap.aws.local import Fault
 from hstmap.aws.local.s3_log import S3Request, s3_requests
 from hstmap.aws.local.services import ServiceRequest
 from hstmap.bag.engine import EngineOptions, Stage, Task, make_engine
 from hstmap.bag.ledger import Ledger
 from hstmap.cli import main
-from hstmap.requests_made import RequestLog, requests_of_run
 from hstmap.storage import RequestCounts, Store, open_store
 from support.archive import small_flt
 

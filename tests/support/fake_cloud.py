@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hstmap.account.costs import LambdaShape
 from hstmap.aws.bill import price
 from hstmap.aws.price_table import PriceTable
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
 from hstmap.bag.task import RemoteError, WorkerInfo
 from hstmap.bag.transport import Call as SentCall
 from hstmap.bag.transport import CallEnded, CallNames, CallStarted, Report
-from hstmap.costs import LambdaShape
 from hstmap.storage_counts import CallRequests, RequestCounts
 
 START_TIMEOUT_S = 60.0

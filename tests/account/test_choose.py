@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hstmap.account.choose import Choice, Goal, Sweep, choose, least_memory_mb
+from hstmap.account.estimate import estimate_run
+from hstmap.account.run_assumptions import EXPECTED, HIGH, LOW, Assumptions, RunShape
+from hstmap.account.run_model import simulate_run
+from hstmap.account.run_profile import ImageSample, Profile, load_profile
+from hstmap.account.run_rough import rough_run
 from hstmap.aws.bill import price
 from hstmap.aws.price_table import load_prices
 from hstmap.batch import CATALOGS
-from hstmap.choose import Choice, Goal, Sweep, choose, least_memory_mb
 from hstmap.errors import UsageError
-from hstmap.estimate import estimate_run
-from hstmap.run_assumptions import EXPECTED, HIGH, LOW, Assumptions, RunShape
-from hstmap.run_model import simulate_run
-from hstmap.run_profile import ImageSample, Profile, load_profile
-from hstmap.run_rough import rough_run
 
 NOW = load_prices()
 MEASURED = load_profile()

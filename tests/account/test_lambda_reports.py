@@ -16,6 +16,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from hstmap.account.lambda_reports import LambdaReports, Waiting, match_runs
+from hstmap.account.ledger_reports import worker_calls
+from hstmap.account.report_rows import (
+    REPORT_COLUMNS,
+    REPORTS_KEY,
+    ReportRow,
+    calls_of_rows,
+    merge_rows,
+    read_rows,
+    rows_as_parquet,
+)
+from hstmap.account.run_calls import (
+    PLACE_FACT,
+    KnownCall,
+    LambdaPlace,
+    RunCalls,
+    Session,
+    read_calls,
+)
 from hstmap.aws.bill import LINES, price
 from hstmap.aws.invocation_log import LoggedRun
 from hstmap.aws.price_table import load_prices
@@ -27,18 +46,6 @@ from hstmap.bag.task import Attempt, RemoteError, WorkerInfo
 from hstmap.commands.engines import where_it_runs
 from hstmap.config import Settings
 from hstmap.errors import MissingObjectError, UsageError
-from hstmap.lambda_reports import LambdaReports, Waiting, match_runs
-from hstmap.ledger_reports import worker_calls
-from hstmap.report_rows import (
-    REPORT_COLUMNS,
-    REPORTS_KEY,
-    ReportRow,
-    calls_of_rows,
-    merge_rows,
-    read_rows,
-    rows_as_parquet,
-)
-from hstmap.run_calls import PLACE_FACT, KnownCall, LambdaPlace, RunCalls, Session, read_calls
 from hstmap.storage import Store, open_store
 
 NOW, THEN = load_prices(), load_prices("us-east-1-2018")

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hstmap.account.run_pilot import pilot_plan, stratified
+from hstmap.account.run_plans import planned_usage
 from hstmap.archive.manifest import Manifest
 from hstmap.aws.usage import Call, Usage
 from hstmap.batch import RunParameters, part_key
 from hstmap.pipeline import RunOptions, plan_run
-from hstmap.run_pilot import pilot_plan, stratified
-from hstmap.run_plans import planned_usage
 from hstmap.run_record import read_plans
 from hstmap.storage import open_store
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import validate
 from benchmarks.validate import LINES, LOOPBACK, Case, predict
-from hstmap.run_profile import ImageSample, load_profile
+from hstmap.account.run_profile import ImageSample, load_profile
 
 #: As a run on the loopback AWS leaves it: waits are measured, and nothing is drawn at random.
 EVEN = dataclasses.replace(

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from hstmap.account.report_rows import ReportRow, calls_of_rows, merge_rows, row_of_report
+from hstmap.account.run_calls import KnownCall, LambdaPlace, RunCalls
 from hstmap.aws.cloudwatch import FunctionLog, log_client
 from hstmap.aws.invocation_log import LoggedRun, logged_runs
 from hstmap.aws.usage import Call, Purpose
 from hstmap.errors import MissingObjectError
-from hstmap.report_rows import ReportRow, calls_of_rows, merge_rows, row_of_report
-from hstmap.run_calls import KnownCall, LambdaPlace, RunCalls
 
 __all__ = ["LambdaReports", "Matched", "Waiting", "match_runs"]
 

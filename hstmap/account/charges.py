@@ -13,10 +13,10 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from hstmap.account.costs import LambdaShape
 from hstmap.aws.price_table import PriceTable
 from hstmap.aws.usage import LOG_NBYTES_A_CALL
 from hstmap.bag.task import Attempt
-from hstmap.costs import LambdaShape
 from hstmap.storage_backend import PART_NBYTES
 
 __all__ = ["CallTerms", "CallWork"]

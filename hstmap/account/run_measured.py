@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from hstmap.account.run_assumptions import VCPU_MB
+from hstmap.account.run_calls import PLACE_FACT, LambdaPlace
+from hstmap.account.run_profile import ImageSample, Profile, load_profile
 from hstmap.bag.ledger import attempt_of, read_ledger
 from hstmap.bag.task import Attempt
 from hstmap.errors import UsageError
 from hstmap.parts import placed_images
-from hstmap.run_assumptions import VCPU_MB
-from hstmap.run_calls import PLACE_FACT, LambdaPlace
-from hstmap.run_profile import ImageSample, Profile, load_profile
 from hstmap.storage import Store
 from hstmap.wfc3.schema import TIMED_STEPS
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hstmap
+from hstmap.account.plan_pricing import BagFunction, lambda_pricing
 from hstmap.aws.price_table import load_prices
 from hstmap.bag.policy import StragglerPolicy
 from hstmap.errors import UsageError
-from hstmap.plan_pricing import BagFunction, lambda_pricing
 
 NOW = load_prices()
 THEN = load_prices("us-east-1-2018")

@@ -10,6 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hstmap.account.costs import (
+    BILL_KEY,
+    LambdaShape,
+    bill_from_record,
+    bill_run,
+)
+from hstmap.account.ledger_reports import LedgerReports
+from hstmap.account.requests_made import RequestLog
+from hstmap.account.run_calls import purposes, read_calls
+from hstmap.account.run_measured import profile_of_run
+from hstmap.account.run_profile import ImageSample, Profile, load_profile
 from hstmap.aws.bill import LINES, price
 from hstmap.aws.price_table import load_prices
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
@@ -17,18 +28,7 @@ from hstmap.bag.events import AttemptEnded
 from hstmap.bag.ledger import Ledger, read_attempts
 from hstmap.bag.task import Attempt, RemoteError, WorkerInfo
 from hstmap.cli import main
-from hstmap.costs import (
-    BILL_KEY,
-    LambdaShape,
-    bill_from_record,
-    bill_run,
-)
 from hstmap.errors import UsageError
-from hstmap.ledger_reports import LedgerReports
-from hstmap.requests_made import RequestLog
-from hstmap.run_calls import purposes, read_calls
-from hstmap.run_measured import profile_of_run
-from hstmap.run_profile import ImageSample, Profile, load_profile
 from hstmap.storage import RequestCounts, open_store
 from hstmap.storage_counts import CallRequests
 from support.archive import write_archive

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
+from hstmap.account.run_assumptions import RunShape, assumption_sets
+from hstmap.account.run_model import ModelResult, simulate_run
+from hstmap.account.run_profile import Profile
+from hstmap.account.run_usage import client_usage
 from hstmap.aws.bill import LINES, Bill, price
 from hstmap.aws.price_table import PriceTable
 from hstmap.aws.usage import Call, Purpose, Usage
-from hstmap.run_assumptions import RunShape, assumption_sets
-from hstmap.run_model import ModelResult, simulate_run
-from hstmap.run_profile import Profile
-from hstmap.run_usage import client_usage
 
 __all__ = ["Estimate", "Range", "estimate_run"]
 

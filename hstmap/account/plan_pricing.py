@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from hstmap.account.run_assumptions import VCPU_MB
+from hstmap.account.run_usage import N_GET_CALL, N_PUT_CALL
 from hstmap.aws.bill import Bill, price
 from hstmap.aws.price_table import PriceTable, load_prices
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage, n_event_requests
 from hstmap.bag.plan import Plan, PlannedStage, Pricing
 from hstmap.bag.policy import StragglerPolicy
 from hstmap.errors import UsageError
-from hstmap.run_assumptions import VCPU_MB
-from hstmap.run_usage import N_GET_CALL, N_PUT_CALL
 
 __all__ = ["BagFunction", "PlanPrice", "lambda_pricing"]
 

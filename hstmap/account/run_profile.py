@@ -1,7 +1,8 @@
 """What images were measured to take: the distributions that plans and simulations draw from.
 
-A profile comes from a run (`~hstmap.run_measured.profile_of_run`) or with hstmap (`load_profile`),
-which has one that ``python -m benchmarks profile`` made; it says on which machine.
+A profile comes from a run (`~hstmap.account.run_measured.profile_of_run`) or with hstmap
+(`load_profile`), which has one that ``python -m benchmarks profile`` made; it says on which
+machine.
 """
 
 from __future__ import annotations

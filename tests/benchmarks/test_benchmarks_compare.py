@@ -16,7 +16,7 @@ from benchmarks import compare
 from benchmarks.compare import Plan, Turn
 from benchmarks.frames import lay_out, simulate_frames
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 #: Does the extraction several times: about twice the time, and the same sources.
 SLOW_DOWN = """
 

@@ -1,4 +1,4 @@
-"""A run on Lambda in closed form: what `~hstmap.run_model` comes to on average, in microseconds.
+"""A run on Lambda in closed form: what `run_model` comes to on average, in microseconds.
 
 Good for ranking many ways to make a run; where nothing is drawn at random and no link is slower
 than its worker, it is what the simulation says.
@@ -10,10 +10,10 @@ import math
 import statistics
 from dataclasses import dataclass
 
+from hstmap.account.run_assumptions import Assumptions, RunShape
+from hstmap.account.run_profile import Profile
+from hstmap.account.run_usage import client_merge_s, count_usage
 from hstmap.aws.usage import Call, Usage
-from hstmap.run_assumptions import Assumptions, RunShape
-from hstmap.run_profile import Profile
-from hstmap.run_usage import client_merge_s, count_usage
 
 __all__ = ["RoughResult", "rough_run"]
 

@@ -1,7 +1,7 @@
 """Memory and batch size of a run on Lambda, chosen by simulating it with many of both.
 
-All of them are worked out in closed form (`~hstmap.run_rough`), the best of these simulated event
-by event, and the best of the simulated ones is chosen: within seconds, whatever the size.
+All of them are worked out in closed form (`~hstmap.account.run_rough`), the best of these simulated
+event by event, and the best of the simulated ones is chosen: within seconds, whatever the size.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any, Final
 
+from hstmap.account.estimate import Estimate, Range, estimate_run
+from hstmap.account.run_assumptions import RunShape, assumption_sets
+from hstmap.account.run_profile import Profile
+from hstmap.account.run_rough import rough_run
+from hstmap.account.run_usage import client_usage
 from hstmap.aws.bill import price
 from hstmap.aws.price_table import PriceTable
 from hstmap.errors import UsageError
-from hstmap.estimate import Estimate, Range, estimate_run
-from hstmap.run_assumptions import RunShape, assumption_sets
-from hstmap.run_profile import Profile
-from hstmap.run_rough import rough_run
-from hstmap.run_usage import client_usage
 
 __all__ = ["BATCH_SIZES", "MEMORY_SIZES_MB", "Choice", "Goal", "Point", "Sweep", "choose"]
 

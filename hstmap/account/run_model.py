@@ -1,7 +1,8 @@
 """A run on Lambda, simulated event by event: how long it would take and what it would use.
 
-What images take is drawn from a measured `~hstmap.run_profile.Profile`; what was not measured is
-in `~hstmap.run_assumptions.Assumptions`, with where it comes from. Nothing here ran on Lambda.
+What images take is drawn from a measured `~hstmap.account.run_profile.Profile`; what was not
+measured is in `~hstmap.account.run_assumptions.Assumptions`, with where it comes from. Nothing here
+ran on Lambda.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from hstmap.account.run_assumptions import Assumptions, RunShape
+from hstmap.account.run_profile import Profile
+from hstmap.account.run_usage import client_merge_s, count_usage
 from hstmap.aws.usage import Call, Purpose, Usage
-from hstmap.run_assumptions import Assumptions, RunShape
-from hstmap.run_profile import Profile
-from hstmap.run_usage import client_merge_s, count_usage
 
 __all__ = ["ModelResult", "simulate_run"]
 

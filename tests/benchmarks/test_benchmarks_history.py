@@ -13,7 +13,7 @@ import benchmarks.__main__ as entry
 from benchmarks import history
 from benchmarks.history import HEADLINES, Headline, Result
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 IMAGE = {"image_s": 0.0731, "sep_share": 0.805}
 SPREAD = {"median": 0.91, "low": 0.88, "high": 0.93, "n": 7}
 

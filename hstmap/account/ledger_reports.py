@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from hstmap.account.run_calls import RunCalls, purposes
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call
 from hstmap.bag.task import Attempt
-from hstmap.run_calls import RunCalls, purposes
 
 __all__ = ["LedgerReports", "Reports", "has_report", "worker_calls"]
 

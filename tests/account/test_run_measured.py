@@ -8,16 +8,16 @@ import socket
 
 import pytest
 
+from hstmap.account.run_assumptions import VCPU_MB
+from hstmap.account.run_calls import LambdaPlace
+from hstmap.account.run_measured import profile_of_run, warm_environments
+from hstmap.account.run_profile import Profile, load_profile
 from hstmap.bag.events import AttemptEnded
 from hstmap.bag.ledger import Ledger
 from hstmap.bag.task import Attempt, WorkerInfo
 from hstmap.batch import ImageKey, image_row
 from hstmap.cli import main
 from hstmap.errors import UsageError
-from hstmap.run_assumptions import VCPU_MB
-from hstmap.run_calls import LambdaPlace
-from hstmap.run_measured import profile_of_run, warm_environments
-from hstmap.run_profile import Profile, load_profile
 from hstmap.storage import open_store
 from hstmap.wfc3.catalog import parquet_part
 from hstmap.wfc3.measure import empty_sources

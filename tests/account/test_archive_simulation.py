@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import archive
+from hstmap.account.estimate import estimate_run
+from hstmap.account.run_assumptions import EXPECTED, VCPU_MB, Assumptions, RunShape
+from hstmap.account.run_model import simulate_run
+from hstmap.account.run_profile import ImageSample, Profile, load_profile
 from hstmap.aws.bill import LINES, price
 from hstmap.aws.price_table import load_prices
 from hstmap.batch import CATALOGS
 from hstmap.errors import UsageError
-from hstmap.estimate import estimate_run
-from hstmap.run_assumptions import EXPECTED, VCPU_MB, Assumptions, RunShape
-from hstmap.run_model import simulate_run
-from hstmap.run_profile import ImageSample, Profile, load_profile
 
 NOW = load_prices()
 MEASURED = load_profile()

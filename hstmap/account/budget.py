@@ -13,10 +13,10 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any, Final
 
+from hstmap.account.charges import CallTerms
 from hstmap.bag.events import AttemptEnded, AttemptSubmitted, Event, StageEnded
 from hstmap.bag.ledger import attempt_of
 from hstmap.bag.task import Attempt
-from hstmap.charges import CallTerms
 
 __all__ = ["ACCOUNT_EVENT", "Account", "account_record", "spent_before"]
 

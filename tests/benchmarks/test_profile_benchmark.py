@@ -10,7 +10,7 @@ import pytest
 from benchmarks import profile
 from benchmarks.reduce import Size
 from hstmap import worker
-from hstmap.run_profile import ImageSample
+from hstmap.account.run_profile import ImageSample
 
 
 def test_of_several_runs_the_fastest_counts_step_by_step():

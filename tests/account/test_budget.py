@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hstmap.account.budget import ACCOUNT_EVENT, Account, account_record, spent_before
+from hstmap.account.charges import CallTerms, CallWork
+from hstmap.account.costs import LambdaShape
 from hstmap.aws.bill import price
 from hstmap.aws.price_table import load_prices
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
 from hstmap.bag.events import AttemptEnded, AttemptSubmitted, StageEnded, StageStarted
 from hstmap.bag.ledger import Ledger, read_ledger
 from hstmap.bag.task import Attempt, RemoteError, WorkerInfo
-from hstmap.budget import ACCOUNT_EVENT, Account, account_record, spent_before
-from hstmap.charges import CallTerms, CallWork
-from hstmap.costs import LambdaShape
 from hstmap.storage import open_store
 from hstmap.storage_counts import CallRequests, RequestCounts
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from hstmap.account.requests_made import ORIGINS, RequestLog, recorded, requests_of_run
 from hstmap.bag.engine import Attempt, EngineOptions, InProcessEngine, Stage, Task
 from hstmap.bag.events import AttemptEnded
 from hstmap.bag.ledger import Ledger, read_attempts, read_ledger
 from hstmap.bag.transport import EngineRequests
 from hstmap.errors import ConservationError, UsageError
-from hstmap.requests_made import ORIGINS, RequestLog, recorded, requests_of_run
 from hstmap.storage import RequestCounts, Store, open_store
 from hstmap.storage_counts import CallRequests
 

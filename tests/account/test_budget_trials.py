@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
+from hstmap.account.budget import Account
+from hstmap.account.charges import CallTerms, CallWork
+from hstmap.account.costs import LambdaShape
 from hstmap.aws.price_table import load_prices
 from hstmap.bag.engine import EngineOptions, Stage, Task
 from hstmap.bag.events import Event
 from hstmap.bag.scheduler import StageRun
-from hstmap.budget import Account
-from hstmap.charges import CallTerms, CallWork
-from hstmap.costs import LambdaShape
 from support.fake_cloud import FakeCloud, Weather
 
 N_TRIALS = 300

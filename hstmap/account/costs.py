@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from hstmap.account.ledger_reports import LedgerReports, Reports, worker_calls
+from hstmap.account.requests_made import requests_of_run
+from hstmap.account.run_assumptions import VCPU_MB
+from hstmap.account.run_calls import RunCalls
+from hstmap.account.run_plans import planned_usage
+from hstmap.account.run_profile import Profile
 from hstmap.aws.bill import Bill, Reconciled, reconcile
 from hstmap.aws.price_table import PriceTable
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
 from hstmap.bag.ledger import LEDGER_PREFIX
 from hstmap.errors import UsageError
-from hstmap.ledger_reports import LedgerReports, Reports, worker_calls
-from hstmap.requests_made import requests_of_run
-from hstmap.run_assumptions import VCPU_MB
-from hstmap.run_calls import RunCalls
-from hstmap.run_plans import planned_usage
-from hstmap.run_profile import Profile
 from hstmap.storage import RequestCounts, Store
 from hstmap.summary import IMAGES_FILE, SOURCES_FILE
 
@@ -71,7 +71,7 @@ class RunBill:
     missing : dict of str to int
         Calls of which no REPORT line is there, by how their attempts ended.
     requests : dict of str to int
-        Of S3, by who made them: see `hstmap.requests_made.Origin`.
+        Of S3, by who made them: see `hstmap.account.requests_made.Origin`.
     notes : tuple of str
         What is taken for granted.
     """

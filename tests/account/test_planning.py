@@ -8,6 +8,13 @@ import time
 
 import pytest
 
+from hstmap.account.choose import Goal
+from hstmap.account.estimate import estimate_run
+from hstmap.account.run_assumptions import EXPECTED, HIGH, LOW, RunShape, assumption_sets
+from hstmap.account.run_calls import PLACE_FACT, LambdaPlace
+from hstmap.account.run_model import simulate_run
+from hstmap.account.run_profile import load_profile
+from hstmap.account.run_usage import client_usage, count_usage
 from hstmap.archive.manifest import Manifest
 from hstmap.aws.bill import LINES, price
 from hstmap.aws.price_table import load_prices
@@ -16,20 +23,13 @@ from hstmap.bag.events import AttemptEnded, AttemptSubmitted
 from hstmap.bag.ledger import Ledger
 from hstmap.bag.task import Attempt, WorkerInfo
 from hstmap.batch import RunParameters
-from hstmap.choose import Goal
 from hstmap.commands.choice_options import check_choice, without_choice
 from hstmap.commands.engines import where_it_runs
 from hstmap.commands.money import choice_lines
 from hstmap.commands.planning import Intent, Wish, foresee_map, pilot_of, prepare
 from hstmap.config import Settings
 from hstmap.errors import UsageError
-from hstmap.estimate import estimate_run
 from hstmap.pipeline import RunOptions, plan_run
-from hstmap.run_assumptions import EXPECTED, HIGH, LOW, RunShape, assumption_sets
-from hstmap.run_calls import PLACE_FACT, LambdaPlace
-from hstmap.run_model import simulate_run
-from hstmap.run_profile import load_profile
-from hstmap.run_usage import client_usage, count_usage
 from hstmap.storage import open_store
 
 MEASURED = load_profile()

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from hstmap.account.run_assumptions import Assumptions, RunShape
+from hstmap.account.run_profile import Profile
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
-from hstmap.run_assumptions import Assumptions, RunShape
-from hstmap.run_profile import Profile
 
 __all__ = ["N_GET_CALL", "N_PUT_CALL", "client_merge_s", "client_usage", "count_usage"]
 
