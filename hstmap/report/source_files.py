@@ -25,6 +25,10 @@ LIST_SUFFIXES: Final = (
 """Endings of the names of files that can be read; their content decides how."""
 
 _SEXTRACTOR_HEAD: Final = re.compile(rb"\A#\s*1\s+[A-Za-z]\w+")
+#: What the readers of astropy and pyarrow raise for a file that is not what it seems.
+_UNREADABLE: Final = (
+    ValueError, KeyError, IndexError, TypeError, OSError, EOFError, NotImplementedError, zlib.error
+)  # fmt: skip
 _ASCII: Final = 1000  # Bytes that are looked at to tell text from something else.
 
 
@@ -58,8 +62,7 @@ def read_source_file(url: str, options: StorageOptions | None = None) -> dict[st
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
         columns = _reader(data)(data)
-    # What the readers of astropy and pyarrow raise for a file that is not what it seems.
-    except (ValueError, KeyError, IndexError, TypeError, OSError, EOFError, zlib.error) as error:
+    except _UNREADABLE as error:
         said = str(error).strip().splitlines()
         raise UsageError(
             f"{url} is no list of sources that can be read ({said[0] if said else error}); "
@@ -97,15 +100,18 @@ def _from_fits(data: bytes) -> dict[str, Any]:
     from astropy.io import fits
     from astropy.table import Table
 
-    with fits.open(io.BytesIO(data)) as hdus:
-        tables = [
-            hdu for hdu in hdus
-            # SExtractor's LDAC keeps the image's header in a table of its own.
-            if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) and hdu.name != "LDAC_IMHEAD"
-        ]  # fmt: skip
-        if not tables:
-            raise ValueError("it has no table")
-        return _of_table(Table.read(tables[0]))
+    try:
+        with fits.open(io.BytesIO(data)) as hdus:
+            tables = [
+                hdu for hdu in hdus
+                # SExtractor's LDAC keeps the image's header in a table of its own.
+                if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) and hdu.name != "LDAC_IMHEAD"
+            ]  # fmt: skip
+            if not tables:
+                raise ValueError("it has no table")
+            return _of_table(Table.read(tables[0]))
+    except fits.VerifyError as error:
+        raise ValueError(f"its header is damaged: {error}") from error
 
 
 def _from_votable(data: bytes) -> dict[str, Any]:

@@ -66,6 +66,9 @@ def test_text_and_picture_tell_the_same(steps: list[str], n_partitions: int) -> 
     assert {arrow for arrow in arrows if "source" not in arrow[0]} == reads
     boxes = set(re.findall(rf"^  {QUOTED} \[label=", drawing.dot, re.M))
     assert {end for arrow in arrows for end in arrow} <= boxes
+    # What the client gives is drawn, too, once for each task that reads it.
+    given_boxes = set(re.findall(rf"^  {QUOTED} \[label=.*style=dashed\];$", drawing.dot, re.M))
+    assert {arrow[0] for arrow in arrows if "source" in arrow[0]} == given_boxes
     assert drawing.dot.startswith("digraph plan {")
     assert drawing.dot.endswith("}")
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 from astropy.io import fits
 from astropy.table import MaskedColumn, Table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hstmap.errors import UsageError
 from hstmap.report.source_files import LIST_SUFFIXES, read_source_file
@@ -120,3 +123,49 @@ def test_integers_and_flags_keep_their_values(tmp_path):
     frame.to_parquet(tmp_path / "list.parquet")
     found = make_source_list(read_source_file(str(tmp_path / "list.parquet")))
     assert found.usable.tolist() == [False, True]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A whole file of each kind."""
+    folder = tmp_path_factory.mktemp("whole")
+    table = Table({"x": X, "y": [1.0, 2.0], "mag": MAG, "kind": ["star", "galaxy"]})
+    for name, write in WRITERS.items():
+        write(folder / name, table)
+    (folder / "list.cat").write_text("#   1 NUMBER   Running\n#   2 X_IMAGE  x\n1 2.0\n2 3.0\n")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+@pytest.mark.parametrize("name", [*WRITERS, "list.cat"])
+def test_a_damaged_list_is_read_or_refused(name, written, tmp_path_factory, data):
+    content = bytearray(written[name])
+    if data.draw(st.booleans(), "cut off"):
+        del content[data.draw(st.integers(0, len(content) - 1), "length") :]
+    changes = st.dictionaries(st.integers(0, 1 << 20), st.integers(0, 255), max_size=8)
+    for place, value in data.draw(changes, "bytes changed").items():
+        if content:
+            content[place % len(content)] = value
+    path = tmp_path_factory.getbasetemp() / f"damaged-{name}"
+    path.write_bytes(content)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            columns = read_source_file(str(path))
+    except UsageError as error:
+        refusal = str(error)
+        assert str(path) in refusal
+        assert "\n" not in refusal
+    else:
+        assert len({len(values) for values in columns.values()}) <= 1
+
+
+@pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyWarning")
+@pytest.mark.parametrize("card", [b"TFORM1  =", b"TTYPE2  =", b"TFIELDS ="])
+def test_a_table_with_a_damaged_header_is_refused(card, written, tmp_path):
+    place = written["list.fits"].index(card)
+    content = bytearray(written["list.fits"])
+    content[place + 9 : place + 30] = b"\x18 \x7f)(" + b"=" * 16
+    (tmp_path / "list.fits").write_bytes(content)
+    with pytest.raises(UsageError, match="is no list of sources that can be read"):
+        read_source_file(str(tmp_path / "list.fits"))

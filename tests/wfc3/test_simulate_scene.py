@@ -222,3 +222,64 @@ def test_a_cluster_has_its_giant_at_the_centre_however_few_it_has(n_members: int
     if n_members > 1:  # its halo
         assert members["half_light_radius"][1] == members["half_light_radius"].max() == 9.0
     assert set(members["kind"]) == {"galaxy"}
+
+
+FIELD = SceneParameters(n_stars=0, n_galaxies=0, dec=0.0, ra=180.0)
+
+
+def east_north(sources: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Places about the centre of `FIELD`, which lies on the equator, arcsec."""
+    return 3600 * (np.asarray(sources["ra"]) - 180.0), 3600 * np.asarray(sources["dec"])
+
+
+@pytest.mark.parametrize(("n_stars", "n_galaxies"), [(100, 0), (0, 100), (1000, 300)])
+def test_a_frame_has_as_many_sources_as_were_asked_for(n_stars: int, n_galaxies: int) -> None:
+    parameters = dataclasses.replace(FIELD, n_stars=n_stars, n_galaxies=n_galaxies)
+    sources = make_sources(parameters)
+    # The frame is 1014 pixels of 0.135 by 0.121 arcsec, and the field is a square of 200.
+    share = 1014**2 * 0.1354 * 0.1209 / 200**2
+    for kind, n in (("star", n_stars), ("galaxy", n_galaxies)):
+        assert (sources["kind"] == kind).sum() * share == pytest.approx(n, abs=0.02 * n + 1)
+
+
+@pytest.mark.parametrize("separation", [0.0, 1.5])
+def test_sources_fill_the_field_evenly(separation: float) -> None:
+    parameters = dataclasses.replace(FIELD, n_stars=1500, separation_arcsec=separation)
+    for places in east_north(make_sources(parameters)):
+        assert np.abs(places).max() <= 100.01
+        assert stats.kstest(places, stats.uniform(-100, 200).cdf).pvalue > 1e-3
+
+
+def test_one_source_that_keeps_its_distance_is_in_the_field() -> None:
+    parameters = dataclasses.replace(FIELD, n_stars=1, separation_arcsec=3.0)
+    east, north = east_north(make_sources(parameters))
+    assert len(east) == 2  # in a field of twice the area
+    assert np.hypot(east[0] - east[1], north[0] - north[1]) >= 3.0
+    nothing = dataclasses.replace(FIELD, separation_arcsec=3.0)
+    assert len(make_sources(nothing)) == 0
+
+
+def test_galaxies_point_anywhere_and_faint_ones_are_smaller() -> None:
+    galaxies = make_sources(dataclasses.replace(FIELD, n_galaxies=3000))
+    angles = np.asarray(galaxies["position_angle"])
+    assert stats.kstest(angles, stats.uniform(0, 180).cdf).pvalue > 1e-3
+    size, magnitude = np.asarray(galaxies["half_light_radius"]), np.asarray(galaxies["mag_ab"])
+    around_22 = np.abs(magnitude - 22) < 0.5
+    assert np.median(size[around_22]) == pytest.approx(0.35, rel=0.15)
+    # 0.09 dex a magnitude, about a scatter of 0.2 dex.
+    line = stats.linregress(magnitude, np.log10(size))
+    assert line.slope == pytest.approx(-0.09, abs=0.015)
+    assert np.std(np.log10(size) - line.intercept - line.slope * magnitude) == pytest.approx(
+        0.2, abs=0.02
+    )
+
+
+def test_members_of_a_cluster_lie_all_around_it() -> None:
+    members = make_sources(dataclasses.replace(FIELD, n_members=2000))
+    east, north = (places[2:] for places in east_north(members))
+    angle = np.degrees(np.arctan2(east, north)) % 360
+    assert stats.kstest(angle, stats.uniform(0, 360).cdf).pvalue > 1e-3
+    assert stats.kstest(np.hypot(east, north), stats.expon(scale=25).cdf).pvalue > 1e-3
+    assert np.asarray(members["axis_ratio"][2:]).min() >= 0.55
+    assert np.asarray(members["axis_ratio"][2:]).max() <= 1
+    assert set(np.asarray(members["sersic_index"][2:])) == {2.0, 3.0, 4.0}
