@@ -115,8 +115,12 @@ def connect_to(address: Path) -> socket.socket:
         If nobody listens there.
     """
     client = socket.socket(socket.AF_UNIX)
-    with _short_path(address) as path:
-        client.connect(path)
+    try:
+        with _short_path(address) as path:
+            client.connect(path)
+    except OSError:
+        client.close()
+        raise
     return client
 
 

@@ -155,3 +155,16 @@ def test_nobody_there_is_an_error_of_the_system(tmp_path: Path) -> None:
         dead.bind(str(tmp_path / "s"))
     with pytest.raises(ConnectionRefusedError):
         connect_to(tmp_path / "s")
+
+
+def test_who_cannot_connect_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.exists():
+        pytest.skip("counts descriptors in /proc")
+    before = len([*descriptors.iterdir()])
+    kept = []
+    for _ in range(5):
+        with pytest.raises(FileNotFoundError) as raised:
+            connect_to(tmp_path / "s")
+        kept.append(raised)  # with its frames, as a debugger keeps them
+    assert len([*descriptors.iterdir()]) == before

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -53,6 +54,8 @@ Act = Callable[[Actor], object]
 class ScriptedPool:
     """Keeps workers up that follow a script; each that ends is followed by the next act."""
 
+    everyone: ClassVar[list[threading.Thread]] = []
+
     def __init__(self, folder: Path, acts: list[Act], n_workers: int = 1) -> None:
         self.address = folder / "s"
         self.n_workers = n_workers
@@ -67,6 +70,7 @@ class ScriptedPool:
     def start(self) -> None:
         self.n_starts += 1
         self._threads = [threading.Thread(target=self._serve) for _ in range(self.n_workers)]
+        self.everyone.extend(self._threads)
         for thread in self._threads:
             thread.start()
 
@@ -76,13 +80,11 @@ class ScriptedPool:
                 act = next(self._acts, None)
             if act is None or self.closed:
                 return
-            connection = Connection(connect_to(self.address).detach())
             try:
-                act(Actor(connection))
+                with Connection(connect_to(self.address).detach()) as connection:
+                    act(Actor(connection))
             except (EOFError, OSError):
                 pass  # the client has gone: the play is over
-            finally:
-                connection.close()
 
     def failure(self) -> str | None:
         return None if any(thread.is_alive() for thread in self._threads) else "the play is over"
@@ -93,6 +95,12 @@ class ScriptedPool:
 
     def close(self) -> None:
         self.closed = True
+
+    @classmethod
+    def all_gone(cls) -> None:
+        """Wait for the end of whoever was a worker; they see it when their clients are closed."""
+        while cls.everyone:
+            cls.everyone.pop().join(30)
 
 
 def goes_on(actor: Actor) -> None:
@@ -328,3 +336,24 @@ def test_free_are_the_workers_for_which_nothing_waits(folder: Path) -> None:
         assert transport.n_free == 2
     finally:
         transport.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
+@pytest.mark.parametrize("act", [goes_on, leaves_with_a_task, leaves_before_hello])
+def test_closing_leaves_no_descriptor_open(folder: Path, act: Act) -> None:
+    descriptors = Path("/proc/self/fd")
+    ScriptedPool.all_gone()
+    before = len([*descriptors.iterdir()])
+    pool = ScriptedPool(folder, [act, act, goes_on, goes_on], n_workers=2)
+    attempts_of(pool, 4)
+    pool.all_gone()
+    assert len([*descriptors.iterdir()]) == before
+
+
+def test_what_cannot_be_pickled_is_no_call_for_a_worker(folder: Path) -> None:
+    stage = Stage("test", abs, [Task("bad", threading.Lock()), Task("good", -2)])
+    with engine_of(ScriptedPool(folder, [goes_on])) as engine:
+        of = {attempt.task_key: attempt for attempt in engine.run(stage)}
+    assert (of["bad"].status, of["good"].value) == ("unpicklable", 2)
+    assert of["bad"].final
+    assert of["bad"].worker is None
