@@ -231,9 +231,11 @@ def _near(truth: SourceList, found: SourceList, parameters: MatchParameters) -> 
     highest = min(90.0, np.abs(found.dec).max() + reach)
     narrowing = math.cos(math.radians(highest))
     reach_ra = 360.0 if 360.0 * narrowing <= reach else reach / narrowing
-    # Counted from one of the sources, so that 0 h is nowhere near.
-    theirs, ours = ((ra - found.ra[0] + 180.0) % 360.0 for ra in (truth.ra, found.ra))
-    return truth.take(_within(theirs, ours, reach_ra) & _within(truth.dec, found.dec, reach))
+    # Counted from one of the sources, so that 0 h is nowhere near; around a pole it is anywhere.
+    ours = (found.ra - found.ra[0] + 180.0) % 360.0
+    from_first = (truth.ra - found.ra[0] + 180.0 - (ours.min() - reach_ra)) % 360.0
+    inside = from_first <= np.ptp(ours) + 2 * reach_ra
+    return truth.take(inside & _within(truth.dec, found.dec, reach))
 
 
 def _within(values: np.ndarray, range_of: np.ndarray, reach: float) -> np.ndarray:

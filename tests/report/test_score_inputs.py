@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hstmap.errors import UsageError
@@ -29,6 +29,7 @@ def pair_of(found, truth):
     seed=st.integers(0, 2**32),
     n_unknown=st.integers(0, 2),
 )
+@example(ra=0.0, dec=-89.9999, n=3, seed=19930644, n_unknown=0)
 def test_no_source_that_could_be_matched_is_left_out_of_the_reference(ra, dec, n, seed, n_unknown):
     rng = np.random.default_rng(seed)
     centre = SkyCoord(ra, dec, unit="deg")
