@@ -23,8 +23,9 @@ import numpy as np
 
 from hstmap.report.source_files import read_source_file
 from hstmap.wfc3.compare import Comparison, MatchParameters, compare
-from hstmap.wfc3.detect import PRESETS, DetectionParameters, extract, subtract_background
+from hstmap.wfc3.detect import extract, subtract_background
 from hstmap.wfc3.image import Image, read_image
+from hstmap.wfc3.parameters import PRESETS, DetectionParameters
 from hstmap.wfc3.photometry import circle_fluxes, poisson_gain
 from hstmap.wfc3.score import SNR_EDGES, score_between, wilson_interval
 from hstmap.wfc3.simulate import simulate_flt

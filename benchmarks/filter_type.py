@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from hstmap.wfc3.detect import DetectionParameters, extract, subtract_background
+from hstmap.wfc3.detect import extract, subtract_background
 from hstmap.wfc3.image import read_image
+from hstmap.wfc3.parameters import DetectionParameters
 
 MATCH_RADIUS_PIXELS = 2.0
 CONTRASTS = (0.005, 0.001, 1.0)

@@ -21,9 +21,10 @@ from benchmarks.photutils_list import run_photutils
 from benchmarks.sextractor import find_sextractor, run_sextractor
 from hstmap.batch import RunParameters
 from hstmap.wfc3.compare import Comparison, MatchParameters, compare
-from hstmap.wfc3.detect import PRESETS, detect
+from hstmap.wfc3.detect import detect
 from hstmap.wfc3.image import read_image
-from hstmap.wfc3.measure import MeasureParameters, measure
+from hstmap.wfc3.measure import measure
+from hstmap.wfc3.parameters import PRESETS, MeasureParameters
 from hstmap.wfc3.score import describe
 from hstmap.wfc3.simulate import simulate_flt
 from hstmap.wfc3.simulate_scene import SCENES, scene

@@ -58,7 +58,9 @@ def hstmap_run(job: Job) -> Iterator[Runner]:
     from hstmap.batch import RunParameters
     from hstmap.pipeline import RunOptions, plan_run, run_map
 
-    with make_engine("lithops", EngineOptions(n_workers=job.n_workers)) as engine:
+    with make_engine(
+        "lithops", EngineOptions(n_workers=job.n_workers, preload=("hstmap.worker",))
+    ) as engine:
 
         def run(job: Job) -> None:
             rows = [{"rootname": root_of(path), "key": path} for path in job.inputs]

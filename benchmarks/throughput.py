@@ -66,7 +66,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             n_workers=n_workers,
         )
         started = time.perf_counter()
-        with make_engine("lithops", EngineOptions(n_workers=n_workers)) as engine:
+        how = EngineOptions(n_workers=n_workers, preload=("hstmap.worker",))
+        with make_engine("lithops", how) as engine:
             runs = Runs(engine, options, folder, expected)
             # The first image of each worker: its start, its imports, its caches.
             first = replace(runs, options=replace(options, batch_size=1))

@@ -23,7 +23,8 @@ from hstmap.batch import RunParameters
 from hstmap.wfc3.compare import Comparison, MatchParameters, compare
 from hstmap.wfc3.detect import detect
 from hstmap.wfc3.image import read_image
-from hstmap.wfc3.measure import MeasureParameters, measure
+from hstmap.wfc3.measure import measure
+from hstmap.wfc3.parameters import MeasureParameters
 from hstmap.wfc3.score import score, score_between
 from hstmap.wfc3.simulate import make_star_grid, simulate_flt
 from hstmap.wfc3.simulate_instrument import find_filter

@@ -10,9 +10,7 @@ from typing import Any, Final, Literal, get_args
 
 import hstmap
 from hstmap.storage import RequestCounts, StorageOptions
-from hstmap.wfc3.detect import PRESETS, DetectionParameters
-from hstmap.wfc3.image import ReadParameters
-from hstmap.wfc3.measure import MeasureParameters
+from hstmap.wfc3.parameters import PRESETS, DetectionParameters, MeasureParameters, ReadParameters
 from hstmap.wfc3.schema import IMAGE_COLUMNS
 
 __all__ = [
@@ -24,6 +22,7 @@ __all__ = [
     "RunParameters",
     "bundle_key",
     "catalog_key",
+    "do_batch",
     "image_row",
     "parameters_from_dict",
     "part_key",
@@ -246,3 +245,21 @@ def image_row(image: ImageKey, outcome: str, **values: Any) -> dict[str, Any]:
     row = {column.name: empty[column.dtype] for column in IMAGE_COLUMNS}
     row |= {"rootname": image.rootname, "key": image.url, "outcome": outcome}
     return row | values
+
+
+def do_batch(batch: Batch) -> BatchReport:
+    """Do a batch: what tasks of a run call.
+
+    Parameters
+    ----------
+    batch : Batch
+
+    Returns
+    -------
+    BatchReport
+        See `hstmap.worker.run_batch`, which is imported where it runs: clients send this function
+        and need neither astropy nor SEP for it.
+    """
+    from hstmap.worker import run_batch
+
+    return run_batch(batch)

@@ -22,7 +22,7 @@ from hstmap.aws.event import EVENT_KEY, CallEvent, runtime_facts
 from hstmap.batch import Batch, ImageKey, RunParameters
 from hstmap.errors import EngineError, UsageError
 from hstmap.storage import open_store
-from hstmap.wfc3.detect import PRESETS
+from hstmap.wfc3.parameters import PRESETS
 from hstmap.worker import make_catalog
 
 __all__ = ["handle"]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from hstmap.errors import StorageError
 from hstmap.ranged import RangedFile
 from hstmap.storage import ObjectInfo, Store
-from hstmap.wfc3.catalog import IMAGES_KEY
+from hstmap.wfc3.schema import IMAGES_KEY
 
 __all__ = ["PART_PREFIX", "PlacedImage", "listed_parts", "part_images", "placed_images"]
 

@@ -28,6 +28,7 @@ from hstmap.batch import (
     Catalogs,
     ImageKey,
     RunParameters,
+    do_batch,
     image_row,
     part_key,
 )
@@ -35,10 +36,7 @@ from hstmap.errors import UsageError
 from hstmap.run_record import begin_run, check_same_run, delete_run, done_images
 from hstmap.storage import StorageOptions, Store, open_store
 from hstmap.tally import MapResult, Tally
-from hstmap.wfc3.catalog import parquet_part
-from hstmap.wfc3.measure import empty_sources
 from hstmap.wfc3.schema import FAILED_OUTCOMES
-from hstmap.worker import run_batch
 
 if TYPE_CHECKING:
     from hstmap.archive.manifest import Manifest
@@ -294,7 +292,7 @@ def _run_stage(
     open_batches = {part_key(batch): batch for batch in batches}
     tasks = [Task(key, batch) for key, batch in open_batches.items()]
     lost = []
-    for attempt in engine.run(Stage(name, run_batch, tasks)):
+    for attempt in engine.run(Stage(name, do_batch, tasks)):
         tally.n_attempts += 1
         if not attempt.final:
             continue
@@ -319,6 +317,10 @@ def _write_rows(
     store: Store, plan: RunPlan, options: RunOptions, rows: list[dict[str, Any]]
 ) -> None:
     """Write the part of images that no worker has a result of."""
+    # Late: who only plans and sends needs neither astropy nor SEP.
+    from hstmap.wfc3.catalog import parquet_part
+    from hstmap.wfc3.measure import empty_sources
+
     images = tuple(ImageKey(row["rootname"], row["key"]) for row in rows)
     key = part_key(Batch(images, plan.out, catalogs=options.catalogs))
     store.put(key, parquet_part(empty_sources(), [row | {"part": key} for row in rows]))

@@ -206,6 +206,10 @@ def test_a_worker_imports_nothing_that_only_a_client_needs(statement: str) -> No
     assert loaded_by(statement) & client_only == set()
 
 
+def test_a_client_that_sends_tasks_imports_nothing_that_only_a_worker_needs() -> None:
+    assert loaded_by("import hstmap.pipeline") & {"arro3", "astropy", "sep"} == set()
+
+
 def test_the_worker_of_tasks_knows_no_astronomy() -> None:
     assert loaded_by("import hstmap.bag.worker") & {"astropy", "numpy", "obstore", "sep"} == set()
 

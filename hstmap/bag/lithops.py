@@ -19,7 +19,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import hstmap
 from hstmap.bag.engine import TransportEngine
@@ -80,7 +80,7 @@ def _make_transport(config: dict[str, Any], options: EngineOptions) -> Transport
     n_workers = int(options.n_workers or section.get("worker_processes") or n_cpus())
     if backend != _LOCALHOST:
         return InvocationTransport(RemoteMailbox(config, options), options)
-    make_executor = functools.partial(_local_executor, config)
+    make_executor = functools.partial(_local_executor, config, options.preload)
     if options.mode == "events":
         return InvocationTransport(_LocalMailbox(make_executor, n_workers, options), options)
     return PilotTransport(LocalPool(make_executor, _log_tail, n_workers), options)
@@ -104,7 +104,19 @@ def _with_backend(config: Mapping[str, Any] | None) -> dict[str, Any]:
 # -- Lithops on this machine ---------------------------------------------------------------------
 
 
-def _local_executor(config: Mapping[str, Any], n_workers: int) -> Any:
+#: Runs a script as Python itself would, with modules imported before.
+_PRELOADED: Final = """\
+import contextlib, importlib, os, runpy, sys
+modules, sys.argv = sys.argv[1].split(), sys.argv[2:]
+sys.path[0] = os.path.dirname(sys.argv[0])
+for module in modules:
+    with contextlib.suppress(ImportError):
+        importlib.import_module(module)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def _local_executor(config: Mapping[str, Any], preload: Sequence[str], n_workers: int) -> Any:
     """Make an executor that forks its workers in one runner, and quietly."""
     full = copy.deepcopy(dict(config))
     full["lithops"] |= {
@@ -124,17 +136,24 @@ def _local_executor(config: Mapping[str, Any], n_workers: int) -> Any:
     }
     executor = make_executor(full)
     environment = executor.compute_handler.env
-    environment._start_job_process = functools.partial(_start_runner, environment)
+    environment._start_job_process = functools.partial(_start_runner, environment, preload)
     _tell_runtime_metadata(executor)
     return executor
 
 
-def _start_runner(environment: Any, job_key: str, command: list[str]) -> Any:
-    """Start Lithops' runner as Lithops does, but with a folder for temporary files of its own."""
+def _start_runner(
+    environment: Any, preload: Sequence[str], job_key: str, command: list[str]
+) -> Any:
+    """Start Lithops' runner as Lithops does, but with a folder for temporary files of its own.
+
+    What is imported before it forks its workers, is so once, and in memory that they share.
+    """
     from lithops.constants import TEMP_DIR
 
     root = str(Path(hstmap.__file__).parents[1])
     search = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    if preload:
+        command = [command[0], "-c", _PRELOADED, " ".join(preload), *command[1:]]
     surroundings = os.environ | {"TMPDIR": TEMP_DIR, "PYTHONPATH": os.pathsep.join(search)}
     with environment.jobs_lock:
         if job_key in environment.stopped_jobs:

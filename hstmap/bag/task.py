@@ -191,6 +191,9 @@ class EngineOptions:
     mode : {"auto", "pilot", "events"}
         How Lithops is used. ``pilot``: workers that stay, on this machine. ``events``: an
         invocation for each attempt, on any backend. ``auto``: pilot for localhost, else events.
+    preload : sequence of str
+        Modules that tasks will import: workers of this machine then find them in memory that they
+        share. What cannot be imported is left to the tasks to find out.
     start_timeout_s : float
         An attempt that was sent and did not start within this time counts as lost, s.
     include : tuple of str
@@ -207,6 +210,7 @@ class EngineOptions:
     lithops_config: Mapping[str, Any] | None = None
     mode: Literal["auto", "pilot", "events"] = "auto"
     start_timeout_s: float = 60.0
+    preload: Sequence[str] = ()
     include: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

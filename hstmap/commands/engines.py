@@ -29,6 +29,7 @@ def engine_options(settings: Settings) -> EngineOptions:
         retries=settings.retries,
         timeout_s=settings.timeout_s,
         lithops_config=settings.lithops_config(),
+        preload=("hstmap.worker",),
     )
 
 

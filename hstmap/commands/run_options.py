@@ -75,10 +75,8 @@ def run_parameters(arguments: argparse.Namespace) -> RunParameters:
     from dataclasses import replace
 
     from hstmap.batch import RunParameters
-    from hstmap.wfc3.detect import PRESETS
     from hstmap.wfc3.dq import mask_bits_from_good, parse_bits
-    from hstmap.wfc3.image import ReadParameters
-    from hstmap.wfc3.photometry import MEASURE_PRESETS
+    from hstmap.wfc3.parameters import MEASURE_PRESETS, PRESETS, ReadParameters
 
     def given(**values: Any) -> dict[str, Any]:
         return {name: value for name, value in values.items() if value is not None}

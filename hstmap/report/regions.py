@@ -14,7 +14,7 @@ import numpy as np
 from hstmap.report.selection import PIXEL_SCALE
 
 if TYPE_CHECKING:
-    from hstmap.wfc3.photometry import MeasureParameters
+    from hstmap.wfc3.parameters import MeasureParameters
 
 __all__ = ["IMAGE_NAMES", "SOURCE_NAMES", "image_regions", "source_regions"]
 

@@ -19,10 +19,14 @@ from astropy.io import fits
 from astropy.units import Unit
 
 from hstmap.wfc3.measure import Sources, empty_sources
-from hstmap.wfc3.schema import SOURCE_COLUMNS, catalog_columns, source_columns_of_image
+from hstmap.wfc3.schema import (
+    IMAGES_KEY,
+    SOURCE_COLUMNS,
+    catalog_columns,
+    source_columns_of_image,
+)
 
 __all__ = [
-    "IMAGES_KEY",
     "TABLE_NAME",
     "Card",
     "concatenate",
@@ -34,9 +38,6 @@ __all__ = [
 
 #: Keyword, value and comment of a card of a FITS header.
 Card = tuple[str, str | int | float | bool, str]
-
-#: Key in a part's metadata that holds the rows of its images, as JSON.
-IMAGES_KEY: Final = "hstmap.images"
 
 #: EXTNAME of the table in the file of one image.
 TABLE_NAME: Final = "SOURCES"

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import sep
 
-from hstmap.errors import ExtractionError, RejectedImageError, UsageError
+from hstmap.errors import ExtractionError, RejectedImageError
 
 if TYPE_CHECKING:
     from hstmap.wfc3.image import Image
+    from hstmap.wfc3.parameters import DetectionParameters
 
-__all__ = ["PRESETS", "Detection", "DetectionParameters", "detect", "gaussian_kernel"]
+__all__ = ["Detection", "detect", "gaussian_kernel"]
 
 #: SEP's own start values of its two limits.
 _PIXEL_STACK: Final = 300_000
@@ -32,81 +33,6 @@ _DEBLENDING_MESSAGE: Final = "object deblending overflow"
 #: The noise is compared on every n-th pixel of both axes: 16,000 of them give its median to 1 %.
 _NOISE_STRIDE: Final = 8
 _FWHM_PER_SIGMA: Final = 2.0 * math.sqrt(2.0 * math.log(2.0))
-
-
-@dataclass(frozen=True)
-class DetectionParameters:
-    """How sources are found.
-
-    Attributes
-    ----------
-    threshold : float
-        Detection threshold, in units of the noise of a pixel.
-    min_pixels : int
-        Least number of connected pixels above the threshold.
-    kernel_fwhm : float
-        Full width at half maximum of the Gaussian that the image is convolved with, in pixels;
-        0 for none.
-    kernel_size : int
-        Side of the kernel, an odd number of pixels.
-    filter_type : {"conv", "matched"}
-        ``"conv"`` convolves the data alone, as SExtractor does. SEP's ``"matched"`` also weighs
-        by the noise map, but then deblends nothing: its thresholds for deblending are fluxes,
-        what it compares them to is a signal to noise.
-    deblend_n_thresholds, deblend_contrast : int, float
-        Number of levels and least share of the flux of a sub-object.
-    clean : float
-        SExtractor's CLEAN_PARAM; 0 to keep what is likely an artefact of a bright neighbour.
-    mesh : int
-        Side of the boxes of the background, in pixels.
-    mesh_filter : int
-        Side of the median filter over those boxes.
-    """
-
-    threshold: float = 1.5
-    min_pixels: int = 4
-    kernel_fwhm: float = 2.0
-    kernel_size: int = 5
-    filter_type: str = "conv"
-    deblend_n_thresholds: int = 32
-    deblend_contrast: float = 0.0005
-    clean: float = 1.0
-    mesh: int = 64
-    mesh_filter: int = 3
-
-    def __post_init__(self) -> None:
-        bounds = {
-            "threshold": (self.threshold > 0, "more than 0"),
-            "min_pixels": (self.min_pixels >= 1, "1 or more"),
-            "kernel_fwhm": (self.kernel_fwhm >= 0, "0 or more"),
-            "kernel_size": (self.kernel_size >= 1 and self.kernel_size % 2 == 1, "an odd number"),
-            "filter_type": (self.filter_type in {"conv", "matched"}, "'conv' or 'matched'"),
-            "deblend_n_thresholds": (self.deblend_n_thresholds >= 1, "1 or more"),
-            "deblend_contrast": (0 <= self.deblend_contrast <= 1, "between 0 and 1"),
-            "clean": (self.clean >= 0, "0 or more"),
-            "mesh": (self.mesh >= 4, "4 or more"),
-            "mesh_filter": (self.mesh_filter >= 1, "1 or more"),
-        }
-        for name, (fits, expected) in bounds.items():
-            if not fits:
-                raise UsageError(f"{name} is {getattr(self, name)!r}; it must be {expected}")
-
-
-#: Named sets of parameters. ``blog`` is what the function of 2018 used
-#: (github.com/spacetelescope/astropy-sep-lambda).
-PRESETS: Final = {
-    "default": DetectionParameters(),
-    "blog": DetectionParameters(
-        threshold=2.0,
-        min_pixels=8,
-        kernel_fwhm=2.0,
-        kernel_size=7,
-        filter_type="matched",
-        deblend_n_thresholds=32,
-        deblend_contrast=0.005,
-        mesh=32,
-    ),
-}
 
 
 @dataclass(frozen=True, eq=False)

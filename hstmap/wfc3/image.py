@@ -15,7 +15,8 @@ import numpy as np
 
 from hstmap.wfc3.hdus import SeekableFile
 from hstmap.wfc3.header import Headers, rootname_of, warning_lines, zero_point_ab
-from hstmap.wfc3.model import Image, ImageInfo, ReadParameters
+from hstmap.wfc3.model import Image, ImageInfo
+from hstmap.wfc3.parameters import ReadParameters
 from hstmap.wfc3.planes import Planes, make_mask, read_planes, read_weights
 from hstmap.wfc3.wcs import build_wcs, frame_centre, pixel_scale_arcsec
 

@@ -8,11 +8,11 @@ import numpy as np
 import sep
 
 from hstmap.wfc3.masked_light import UNCERTAINTY, masked_shares
+from hstmap.wfc3.parameters import MeasureParameters
 from hstmap.wfc3.photometry import (
     ON_DETECTOR,
     POGSON,
     KronFluxes,
-    MeasureParameters,
     aperture_radii,
     aperture_shares,
     circle_fluxes,

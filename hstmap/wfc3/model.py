@@ -5,50 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hstmap.errors import UsageError
-from hstmap.wfc3.dq import ALL_BITS, DEFAULT_MASK_BITS
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Image", "ImageInfo", "ReadParameters"]
-
-
-@dataclass(frozen=True)
-class ReadParameters:
-    """How an image is read.
-
-    Parameters
-    ----------
-    mask_bits : int
-        DQ bits that hide a pixel; see `hstmap.wfc3.dq`.
-    ima : bool
-        Whether to read the last read of an IMA rather than reject it.
-    min_side : int
-        Images with a side shorter than this (pixels) are rejected.
-    max_pixels : int
-        Images with more pixels are rejected: SEP takes about 30 bytes for each.
-    only_filter : str
-        Images of another filter than this are rejected; empty: none is for that.
-    """
-
-    mask_bits: int = DEFAULT_MASK_BITS
-    ima: bool = False
-    min_side: int = 32
-    max_pixels: int = 100_000_000
-    only_filter: str = ""
-
-    def __post_init__(self) -> None:
-        if self.mask_bits & ~ALL_BITS:
-            raise UsageError(
-                f"mask_bits is {self.mask_bits}: give a sum of DQ bits, from 0 to {ALL_BITS}"
-            )
-
-    @property
-    def good_bits(self) -> int:
-        """The DQ bits that do not hide a pixel."""
-        return ALL_BITS & ~self.mask_bits
+__all__ = ["Image", "ImageInfo"]
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import sep
 
-from hstmap.errors import UsageError
 from hstmap.wfc3.encircled_energy import PIXEL_SIZE_ARCSEC, aperture_fraction
 from hstmap.wfc3.schema import APERTURE_RADII_ARCSEC, UPPER_LIMIT_SIGMA
 
 if TYPE_CHECKING:
     from hstmap.wfc3.detect import Detection
     from hstmap.wfc3.image import ImageInfo
+    from hstmap.wfc3.parameters import MeasureParameters
 
 __all__ = [
-    "MEASURE_PRESETS",
     "ON_DETECTOR",
     "POGSON",
     "KronFluxes",
-    "MeasureParameters",
     "aperture_radii",
     "aperture_shares",
     "circle_fluxes",
@@ -49,42 +47,6 @@ ON_DETECTOR: Final = frozenset({"flt", "ima"})
 _PLACEHOLDER_S: Final = 1.0
 #: What the table of encircled energy spans, nm.
 _TABULATED_NM: Final = (700.0, 1700.0)
-
-
-@dataclass(frozen=True)
-class MeasureParameters:
-    """How sources are measured.
-
-    Attributes
-    ----------
-    kron_factor : float
-        The Kron ellipse is this many Kron radii large.
-    min_kron_radius : float
-        Least size of that ellipse, in pixels: where ``kron_factor`` Kron radii of ``sqrt(a b)``
-        are less, a circle of this radius takes its place.
-    pixel_area : bool
-        Whether fluxes are multiplied by the area of the pixel that they fell on; see
-        `hstmap.wfc3.pixel_area`.
-    windowed_positions : bool
-        Whether positions are windowed ones, and circles lie around these; else barycentres.
-    """
-
-    kron_factor: float = 2.5
-    min_kron_radius: float = 3.5
-    pixel_area: bool = True
-    windowed_positions: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("kron_factor", "min_kron_radius"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} is {getattr(self, name)!r}; it must be more than 0")
-
-
-#: ``blog`` goes with the detection preset of that name.
-MEASURE_PRESETS: Final = {
-    "default": MeasureParameters(),
-    "blog": MeasureParameters(pixel_area=False, windowed_positions=False),
-}
 
 
 @dataclass(frozen=True, eq=False)

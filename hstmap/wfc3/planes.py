@@ -18,7 +18,7 @@ from hstmap.wfc3.header import Headers, count_rate_divisor, product_of_name
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hstmap.wfc3.model import ReadParameters
+    from hstmap.wfc3.parameters import ReadParameters
 
 __all__ = ["Planes", "make_mask", "read_planes", "read_weights"]
 

@@ -16,6 +16,7 @@ __all__ = [
     "APERTURE_RADII_ARCSEC",
     "FAILED_OUTCOMES",
     "FLAGS",
+    "IMAGES_KEY",
     "IMAGE_COLUMNS",
     "OUTCOMES",
     "POINT_LIKE_MAG",
@@ -40,6 +41,9 @@ UPPER_LIMIT_SIGMA: Final = 3.0
 #: `POINT_LIKE_SIGMA` of its errors. Stars scatter so much because the pixels undersample them.
 POINT_LIKE_MAG: Final = 0.15
 POINT_LIKE_SIGMA: Final = 2.0
+
+#: Key in a part's metadata that holds the rows of its images, as JSON.
+IMAGES_KEY: Final = "hstmap.images"
 
 #: How a row of the manifest can end.
 OUTCOMES: Final = ("ok", "empty", "rejected", "failed", "missing", "forbidden")

@@ -77,7 +77,7 @@ def test_a_batch_that_was_lost_is_left_if_it_cannot_be_done_image_by_image(
     def fail(batch):
         raise ValueError(f"{len(batch.images)} images")
 
-    monkeypatch.setattr("hstmap.pipeline.run_batch", fail)
+    monkeypatch.setattr("hstmap.pipeline.do_batch", fail)
     out = tmp_path / "out"
     # All three batches fail; of the images of two of them one has its turn alone.
     result, turnstile = mapped(images, out, 4)

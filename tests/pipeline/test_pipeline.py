@@ -22,8 +22,7 @@ from hstmap.batch import Batch, ImageKey, RunParameters, part_key
 from hstmap.errors import ConservationError, RunMismatchError, StorageError, UsageError
 from hstmap.pipeline import RunOptions, plan_run, run_map
 from hstmap.summary import reduce_run
-from hstmap.wfc3.detect import PRESETS
-from hstmap.wfc3.image import ReadParameters
+from hstmap.wfc3.parameters import PRESETS, ReadParameters
 from hstmap.wfc3.schema import (
     IMAGE_COLUMNS,
     SOURCE_COLUMNS,

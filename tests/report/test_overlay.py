@@ -10,8 +10,9 @@ import pytest
 from matplotlib.collections import EllipseCollection
 
 from hstmap.report.overlay import STRETCHES, draw_overlay
-from hstmap.wfc3.detect import PRESETS, detect
-from hstmap.wfc3.measure import MeasureParameters, measure
+from hstmap.wfc3.detect import detect
+from hstmap.wfc3.measure import measure
+from hstmap.wfc3.parameters import PRESETS, MeasureParameters
 from support.images import make_image
 
 STARS = [(20.3, 30.7), (64.0, 64.0), (99.6, 21.2)]

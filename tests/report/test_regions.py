@@ -9,7 +9,7 @@ from astropy.wcs import WCS
 from regions import EllipsePixelRegion, EllipseSkyRegion, PolygonSkyRegion, Regions
 
 from hstmap.report.regions import IMAGE_NAMES, SOURCE_NAMES, image_regions, source_regions
-from hstmap.wfc3.measure import MeasureParameters
+from hstmap.wfc3.parameters import MeasureParameters
 
 PIXEL_ARCSEC = 0.1
 PARAMETERS = MeasureParameters(kron_factor=2.0, min_kron_radius=3.5)

@@ -13,7 +13,7 @@ from hstmap.cli import main
 from hstmap.errors import UsageError
 from hstmap.report.names import named_near
 from hstmap.report.results import RunResults
-from hstmap.wfc3.catalog import IMAGES_KEY
+from hstmap.wfc3.schema import IMAGES_KEY
 from support.archive import write_archive, write_broken_files
 
 

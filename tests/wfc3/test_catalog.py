@@ -13,14 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hstmap.wfc3.catalog import (
-    IMAGES_KEY,
     concatenate,
     fits_catalog,
     fits_primary,
     parquet_part,
 )
 from hstmap.wfc3.measure import empty_sources
-from hstmap.wfc3.schema import SOURCE_COLUMNS, catalog_columns
+from hstmap.wfc3.schema import IMAGES_KEY, SOURCE_COLUMNS, catalog_columns
 
 
 def random_sources(n, seed=0, rootname="itest01aq"):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from hstmap.errors import ExtractionError, RejectedImageError, UsageError
 from hstmap.wfc3 import detect as detect_module
-from hstmap.wfc3.detect import PRESETS, DetectionParameters, detect, gaussian_kernel
+from hstmap.wfc3.detect import detect, gaussian_kernel
+from hstmap.wfc3.parameters import PRESETS, DetectionParameters
 from support.images import make_image
 
 STARS = [(20.3, 30.7), (64.0, 64.0), (99.6, 21.2), (40.1, 101.9)]

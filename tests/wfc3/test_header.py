@@ -8,7 +8,8 @@ import pytest
 from astropy.io import fits
 
 from hstmap.wfc3.header import Headers, product_of_name
-from hstmap.wfc3.image import ReadParameters, read_image
+from hstmap.wfc3.image import read_image
+from hstmap.wfc3.parameters import ReadParameters
 
 
 def read_bytes(content, name="iaaa01abq_flt.fits", **parameters):

@@ -17,7 +17,8 @@ from astropy.wcs import WCS
 from hstmap.errors import BrokenImageError, ImageError, UsageError
 from hstmap.storage import open_store
 from hstmap.wfc3.dq import DEFAULT_MASK_BITS
-from hstmap.wfc3.image import ReadParameters, first_nbytes, read_image
+from hstmap.wfc3.image import first_nbytes, read_image
+from hstmap.wfc3.parameters import ReadParameters
 
 RTQ = "ib6o/ib6o23rtq/ib6o23rtq_flt.fits"
 RWQ = "ib6o/ib6o23rwq/ib6o23rwq_flt.fits"

@@ -8,8 +8,9 @@ import pytest
 from astropy.coordinates import SkyCoord
 
 from hstmap.errors import UsageError
-from hstmap.wfc3.detect import PRESETS, detect
-from hstmap.wfc3.measure import MeasureParameters, empty_sources, measure
+from hstmap.wfc3.detect import detect
+from hstmap.wfc3.measure import empty_sources, measure
+from hstmap.wfc3.parameters import PRESETS, MeasureParameters
 from hstmap.wfc3.schema import SOURCE_COLUMNS
 from support.images import SIGMA, make_image, make_info
 

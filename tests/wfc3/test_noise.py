@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hstmap.wfc3.detect import PRESETS, detect
+from hstmap.wfc3.detect import detect
 from hstmap.wfc3.noise import EmptyApertures, measure_empty_apertures, on_objects
+from hstmap.wfc3.parameters import PRESETS
 from support.images import make_image
 
 AREA = np.pi * (0.45 / 0.128) ** 2

@@ -8,7 +8,8 @@ from astropy import units as u
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hstmap.wfc3.detect import PRESETS, detect
+from hstmap.wfc3.detect import detect
+from hstmap.wfc3.parameters import PRESETS
 from hstmap.wfc3.photometry import (
     aperture_radii,
     aperture_shares,

@@ -9,7 +9,8 @@ import pytest
 from astropy.io import fits
 
 from hstmap.errors import BrokenImageError, RejectedImageError
-from hstmap.wfc3.image import ReadParameters, read_image
+from hstmap.wfc3.image import read_image
+from hstmap.wfc3.parameters import ReadParameters
 
 
 def read_bytes(content, name="iaaa01abq_flt.fits", **parameters):

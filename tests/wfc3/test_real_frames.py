@@ -10,9 +10,10 @@ from astropy.io import fits
 
 from hstmap.batch import RunParameters
 from hstmap.errors import ImageError, RejectedImageError
-from hstmap.wfc3.detect import DetectionParameters, detect
-from hstmap.wfc3.image import ReadParameters, read_image
-from hstmap.wfc3.measure import MeasureParameters, measure
+from hstmap.wfc3.detect import detect
+from hstmap.wfc3.image import read_image
+from hstmap.wfc3.measure import measure
+from hstmap.wfc3.parameters import DetectionParameters, MeasureParameters, ReadParameters
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import pytest
 from astropy.io import fits
 
 from hstmap.errors import BrokenImageError, ImageError, RejectedImageError
-from hstmap.wfc3.image import ReadParameters, read_image
+from hstmap.wfc3.image import read_image
+from hstmap.wfc3.parameters import ReadParameters
 from hstmap.wfc3.reject import REASONS, check_shape
 
 REAL_REJECTS = {

@@ -6,8 +6,9 @@ import pytest
 from astropy.table import MaskedColumn, Table
 
 from hstmap.errors import UsageError
-from hstmap.wfc3.detect import PRESETS, detect
-from hstmap.wfc3.measure import MeasureParameters, measure
+from hstmap.wfc3.detect import detect
+from hstmap.wfc3.measure import measure
+from hstmap.wfc3.parameters import PRESETS, MeasureParameters
 from hstmap.wfc3.simulate import make_stars, scene, simulate_flt
 from hstmap.wfc3.source_list import make_source_list
 from support.images import make_image, make_wcs
