@@ -116,7 +116,7 @@ def test_an_environment_that_is_killed_is_named_and_all_else_is_counted(
 ):
     frames, out = put_frames(bucket, 6), f"{bucket}/killed-{uuid.uuid4().hex}"
     deployment.aws.faults.add(
-        Fault("kill-midway", function="hstmap", n_times=2, delay_s=0.3),
+        Fault("kill-midway", function="hstmap", n_times=3, delay_s=0.1),
         Fault("kill-at-response", function="hstmap", n_times=1),
     )
     judge = Judge(deployment.aws)
