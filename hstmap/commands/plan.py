@@ -23,13 +23,13 @@ HELP = "say what a run on Lambda would take and cost"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    from hstmap.commands.choice_options import add_choice_arguments
+    from hstmap.commands.choice_options import add_choice_arguments, positive
     from hstmap.commands.run_options import add_detection_arguments
 
     parser.add_argument("sources", metavar="SOURCE", nargs="*", help="images, as for `map`")
-    parser.add_argument("--images", type=int, metavar="N", help="so many, instead of a SOURCE")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N only")
-    parser.add_argument("--workers", type=int, metavar="N", help="calls at a time: 1000")
+    parser.add_argument("--images", type=positive, metavar="N", help="so many, instead of a SOURCE")
+    parser.add_argument("--limit", type=positive, metavar="N", help="the first N only")
+    parser.add_argument("--workers", type=positive, metavar="N", help="calls at a time: 1000")
     parser.add_argument(
         "--catalogs", choices=("image", "batch", "none"), default="image", help="as for `map`"
     )
