@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.short:
         cases += [Case(n, n // 5, True, kind), Case(n, n // 10, False, "image")]
     with deployed_loopback(N_WORKERS) as loopback:
-        source = loopback.put_images(_images(arguments.frames, n))
+        source = loopback.put_images(loopback_images(arguments.frames, n))
 
         def learn() -> tuple[Profile, dict[str, float]]:
             made = _make(loopback, source, learnt, arguments.memory)
@@ -97,7 +97,7 @@ def _merged(one: Profile, other: Profile) -> Profile:
     return replace(one, **{name: getattr(one, name) + getattr(other, name) for name in series})
 
 
-def _images(frames: Sequence[Path], n_images: int) -> dict[str, bytes]:
+def loopback_images(frames: Sequence[Path], n_images: int) -> dict[str, bytes]:
     """Take frames, or make some, again and again under other names."""
     contents = [frame.read_bytes() for frame in frames]
     contents = contents or [image.content for image in make_sample(6)]

@@ -109,7 +109,11 @@ def count_usage(
     n_environments = min(shape.n_workers, n_calls)
     n_looks = 1 + n_calls
     if assumptions.poll_s:
-        n_looks = 1 + math.ceil(map_s / (assumptions.poll_s + assumptions.first_byte_s))
+        n_pauses = math.ceil(map_s / (assumptions.poll_s + assumptions.first_byte_s))
+        # Who finds that calls began or ended looks again at once, and pauses only then. Of as many
+        # pauses those have news that would have some if starts and ends came at any time.
+        n_news = -n_pauses * math.expm1(-2 * n_calls / n_pauses) if n_pauses else 0.0
+        n_looks = 1 + n_pauses + math.ceil(n_news)
     n_listed = n_environments + min(2 * n_calls, _MOST_LISTED)
     stored = shape.n_images * 2 * profile.part_nbytes_image  # in parts and in the summary
     if shape.catalogs != "none":
