@@ -336,7 +336,7 @@ def test_plan_takes_a_number_of_images_and_options_show(capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["folder", "--images", "3"], ["--images", "0"], ["--images", "3", "--limit", "2"]],
+    [[], ["folder", "--images", "3"], ["--images", "3", "--limit", "2"]],
 )
 def test_plan_refuses_what_is_not_one_source(arguments, capsys):
     assert main(["plan", *arguments]) == 2
