@@ -78,7 +78,7 @@ def test_a_side_that_breaks_stops_the_comparison(
     tree: Path, images: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(tree, tmp_path / "broken")
-    (tmp_path / "broken" / "hstmap" / "worker.py").write_text("raise ImportError('broken')\n")
+    (tmp_path / "broken" / "hstmap" / "pipeline.py").write_text("raise ImportError('broken')\n")
     with pytest.raises(RuntimeError, match="ended before its answer"):
         compare.compare_trees(tree, tmp_path / "broken", images, Plan(1))
     assert "ImportError: broken" in capfd.readouterr().err
