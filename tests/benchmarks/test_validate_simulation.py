@@ -85,7 +85,7 @@ def test_a_cold_run_ends_the_environments_before_it():
 def test_images_are_given_again_under_other_names(tmp_path):
     (tmp_path / "a").write_bytes(b"1")
     (tmp_path / "b").write_bytes(b"2")
-    images = validate._images([tmp_path / "a", tmp_path / "b"], 5)
+    images = validate.loopback_images([tmp_path / "a", tmp_path / "b"], 5)
     assert len(images) == 5
     assert sorted(images.values()) == [b"1", b"1", b"1", b"2", b"2"]
     assert all(name.endswith("_flt.fits") for name in images)
