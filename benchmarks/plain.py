@@ -130,7 +130,11 @@ def _measure(table: Table, planes: tuple[np.ndarray, ...], settings: dict[str, A
         data, x[small], y[small], least, err=err, mask=mask, subpix=5
     )
     reach = np.where(small, least, scale * a)
-    half, _ = sep.flux_radius(data, x, y, reach, 0.5, normflux=flux, mask=mask, subpix=5)
+    half, _ = sep.flux_radius(data, x, y, reach / 2, 0.5, normflux=flux, mask=mask, subpix=5)
+    far = half >= reach / 2
+    half[far], _ = sep.flux_radius(
+        data, x[far], y[far], reach[far], 0.5, normflux=flux[far], mask=mask, subpix=5
+    )
     columns = {"kron_radius": kron, "flux_auto": flux, "flux_auto_err": flux_err}
     columns |= {"half_light_radius": half, "kron_flag": flag}
     for i, radius in enumerate(APERTURES_ARCSEC, start=1):

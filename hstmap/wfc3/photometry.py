@@ -23,6 +23,7 @@ __all__ = [
     "aperture_radii",
     "aperture_shares",
     "circle_fluxes",
+    "half_light_radii",
     "kron_fluxes",
     "magnitudes",
     "pixel_size_arcsec",
@@ -33,6 +34,8 @@ __all__ = [
 _KRON_ISOPHOTAL_RADII: Final = 6.0
 #: Samples a pixel and axis where an aperture's edge cuts it, as in SExtractor.
 _SUBPIXELS: Final = 5
+#: Of the extent of a source: a circle of this radius holds half of the light of 95 in 100.
+_FIRST_WINDOW: Final = 0.5
 #: Magnitudes a relative error of flux: 2.5 / ln 10.
 POGSON: Final = 2.5 / np.log(10.0)
 #: Of the flags of the Kron radius itself: all masked, not positive. That some pixel of its large
@@ -257,14 +260,43 @@ def kron_fluxes(
         )
         flags[small] |= more
     extent = np.where(small, parameters.min_kron_radius, scale * a)
-    half_light, _ = sep.flux_radius(
-        data, x, y, extent, 0.5, normflux=flux, mask=mask, subpix=_SUBPIXELS
-    )
     return KronFluxes(
         radius=np.where(np.isfinite(radius), radius, 0.0),
         flux=flux,
         flux_err=flux_err,
         flags=flags,
         extent=extent,
-        half_light_radius=np.where(flux > 0, half_light, np.nan),
+        half_light_radius=half_light_radii(detection, flux, extent),
     )
+
+
+def half_light_radii(detection: Detection, flux: np.ndarray, extent: np.ndarray) -> np.ndarray:
+    """Find the circles around sources that hold half of their flux.
+
+    Parameters
+    ----------
+    detection : Detection
+        With its objects.
+    flux : numpy.ndarray
+        What half is of, electron/s, shape (n,).
+    extent : numpy.ndarray
+        No circle is larger than this, pixels, shape (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Pixels, shape (n,), as `sep.flux_radius` finds them: `extent` where that holds less than
+        half, NaN where the flux is not positive.
+    """
+    x, y = detection.objects["x"], detection.objects["y"]
+    radius = np.full(len(x), np.nan)
+    # SEP samples each pixel within a window, and half of the light is mostly within half of it.
+    todo = np.flatnonzero(flux > 0)
+    for share in (_FIRST_WINDOW, 1.0):
+        window = share * extent[todo]
+        radius[todo], _ = sep.flux_radius(
+            detection.data, x[todo], y[todo], window, 0.5,
+            normflux=flux[todo], mask=detection.mask, subpix=_SUBPIXELS,
+        )  # fmt: skip
+        todo = todo[radius[todo] >= window]
+    return radius

@@ -1,22 +1,29 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+import sep
 from astropy import units as u
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hstmap.wfc3.detect import detect
-from hstmap.wfc3.parameters import PRESETS
+from hstmap.wfc3.image import read_image
+from hstmap.wfc3.parameters import PRESETS, MeasureParameters
 from hstmap.wfc3.photometry import (
     aperture_radii,
     aperture_shares,
     circle_fluxes,
+    half_light_radii,
+    kron_fluxes,
     magnitudes,
     poisson_gain,
 )
+from hstmap.wfc3.simulate import simulate_flt
+from hstmap.wfc3.simulate_scene import scene
 from support.images import make_image, make_info
 
 
@@ -107,3 +114,60 @@ def test_masked_pixels_of_a_circle_are_made_up_for():
     partly, _, flags = circle_fluxes(flat, *place, 6.0)
     assert partly[0] == pytest.approx(whole[0], rel=1e-3)
     assert flags[0] == 32
+
+
+@pytest.fixture(scope="module")
+def galaxies():
+    """A simulated frame's sources with their Kron fluxes and extents."""
+    image = read_image(io.BytesIO(simulate_flt(scene("sparse"), "isim01a1q").content), "x_flt.fits")
+    detection = detect(image, PRESETS["default"])
+    theta = np.clip(detection.objects["theta"], -np.pi / 2, np.pi / 2)
+    return detection, kron_fluxes(detection, MeasureParameters(), theta, None)
+
+
+def seps_half_light(detection, flux, extent, n_samples):
+    """SEP's own answer in one window, sampled as finely as wanted."""
+    radius, _ = sep.flux_radius(
+        detection.data, detection.objects["x"], detection.objects["y"], extent, 0.5,
+        normflux=flux, mask=detection.mask, subpix=n_samples,
+    )  # fmt: skip
+    return radius
+
+
+def test_half_light_radii_are_as_good_as_of_one_large_window(galaxies):
+    detection, kron = galaxies
+    some = kron.flux > 0
+    assert some.sum() > 200
+    truth = seps_half_light(detection, kron.flux, kron.extent, 25)[some]
+    whole = seps_half_light(detection, kron.flux, kron.extent, 5)[some]
+    mine = kron.half_light_radius[some]
+    error, error_of_whole = np.std(mine - truth), np.std(whole - truth)
+    assert error < 0.02
+    assert error < 1.5 * error_of_whole
+    assert abs(np.median(mine - truth)) < 0.002
+
+
+def test_half_light_beyond_the_first_window_is_seps_of_the_whole(galaxies):
+    detection, kron = galaxies
+    flux = 1.6 * kron.flux  # of which many circles hold half later, and some never
+    whole = seps_half_light(detection, flux, kron.extent, 5)
+    mine = half_light_radii(detection, flux, kron.extent)
+    far = (flux > 0) & (mine >= 0.5 * kron.extent)
+    assert 10 < far.sum() < len(far) - 10
+    np.testing.assert_array_equal(mine[far], whole[far])
+
+
+def test_there_is_no_half_of_no_light(galaxies):
+    detection, kron = galaxies
+    flux = np.where(np.arange(len(kron.flux)) % 3, kron.flux, -kron.flux)
+    radius = half_light_radii(detection, flux, kron.extent)
+    np.testing.assert_array_equal(np.isnan(radius), ~(flux > 0))
+    flux[1] = np.nan
+    assert np.isnan(half_light_radii(detection, flux, kron.extent)[1])
+    assert np.isnan(half_light_radii(detection, -np.abs(flux), kron.extent)).all()
+
+
+def test_a_circle_that_never_holds_half_ends_at_the_extent(galaxies):
+    detection, kron = galaxies
+    radius = half_light_radii(detection, np.full_like(kron.flux, 1e9), kron.extent)
+    np.testing.assert_array_equal(radius, kron.extent)
