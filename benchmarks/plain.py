@@ -130,11 +130,7 @@ def _measure(table: Table, planes: tuple[np.ndarray, ...], settings: dict[str, A
         data, x[small], y[small], least, err=err, mask=mask, subpix=5
     )
     reach = np.where(small, least, scale * a)
-    half, _ = sep.flux_radius(data, x, y, reach / 2, 0.5, normflux=flux, mask=mask, subpix=5)
-    far = half >= reach / 2
-    half[far], _ = sep.flux_radius(
-        data, x[far], y[far], reach[far], 0.5, normflux=flux[far], mask=mask, subpix=5
-    )
+    half = _half_light_radii((data, mask), (x, y), flux, reach)
     columns = {"kron_radius": kron, "flux_auto": flux, "flux_auto_err": flux_err}
     columns |= {"half_light_radius": half, "kron_flag": flag}
     for i, radius in enumerate(APERTURES_ARCSEC, start=1):
@@ -145,6 +141,25 @@ def _measure(table: Table, planes: tuple[np.ndarray, ...], settings: dict[str, A
         columns |= {f"flux_aper_{i}": flux, f"flux_aper_{i}_err": flux_err}
     for name, values in columns.items():
         table[name] = values
+
+
+def _half_light_radii(
+    planes: tuple[np.ndarray, np.ndarray],
+    places: tuple[np.ndarray, np.ndarray],
+    flux: np.ndarray,
+    reach: np.ndarray,
+) -> np.ndarray:
+    """Look for half of the light near the middle first, and not as closely far from it."""
+    half = np.full(len(flux), np.nan)
+    todo = flux > 0
+    for window in (reach / 2, reach):
+        for some, n_samples in ((todo & (window < 5), 5), (todo & (window >= 5), 3)):
+            half[some], _ = sep.flux_radius(
+                planes[0], *(place[some] for place in places), window[some], 0.5,
+                normflux=flux[some], mask=planes[1], subpix=n_samples,
+            )  # fmt: skip
+        todo &= half >= window
+    return half
 
 
 def _calibrate(table: Table, wcs: WCS, primary: fits.Header) -> None:

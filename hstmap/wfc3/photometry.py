@@ -36,6 +36,10 @@ _KRON_ISOPHOTAL_RADII: Final = 6.0
 _SUBPIXELS: Final = 5
 #: Of the extent of a source: a circle of this radius holds half of the light of 95 in 100.
 _FIRST_WINDOW: Final = 0.5
+#: In windows of this radius and more, fewer samples a pixel and axis do: against 25 of them, radii
+#: of some 10 pixels scatter by 0.03 pixels instead of 0.015, at half of the time.
+_WIDE_WINDOW_PIXELS: Final = 5.0
+_SUBPIXELS_WIDE: Final = 3
 #: Magnitudes a relative error of flux: 2.5 / ln 10.
 POGSON: Final = 2.5 / np.log(10.0)
 #: Of the flags of the Kron radius itself: all masked, not positive. That some pixel of its large
@@ -285,18 +289,20 @@ def half_light_radii(detection: Detection, flux: np.ndarray, extent: np.ndarray)
     Returns
     -------
     numpy.ndarray
-        Pixels, shape (n,), as `sep.flux_radius` finds them: `extent` where that holds less than
-        half, NaN where the flux is not positive.
+        Pixels, shape (n,), to 0.03 pixels, as `sep.flux_radius` finds them: `extent` where that
+        holds less than half, NaN where the flux is not positive.
     """
     x, y = detection.objects["x"], detection.objects["y"]
     radius = np.full(len(x), np.nan)
     # SEP samples each pixel within a window, and half of the light is mostly within half of it.
     todo = np.flatnonzero(flux > 0)
     for share in (_FIRST_WINDOW, 1.0):
-        window = share * extent[todo]
-        radius[todo], _ = sep.flux_radius(
-            detection.data, x[todo], y[todo], window, 0.5,
-            normflux=flux[todo], mask=detection.mask, subpix=_SUBPIXELS,
-        )  # fmt: skip
-        todo = todo[radius[todo] >= window]
+        window = share * extent
+        is_wide = window[todo] >= _WIDE_WINDOW_PIXELS
+        for some, n_samples in ((todo[~is_wide], _SUBPIXELS), (todo[is_wide], _SUBPIXELS_WIDE)):
+            radius[some], _ = sep.flux_radius(
+                detection.data, x[some], y[some], window[some], 0.5,
+                normflux=flux[some], mask=detection.mask, subpix=n_samples,
+            )  # fmt: skip
+        todo = todo[radius[todo] >= window[todo]]
     return radius
