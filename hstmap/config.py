@@ -35,7 +35,7 @@ class Settings:
     retries : int
         Further attempts of a task whose worker was lost.
     timeout_s : float, optional
-        Longest time of one attempt.
+        Longest time of one attempt, s; None if it may take as long as it does. 0 says that, too.
     memory_mb : int, optional
         Memory of a worker, where the backend lets that be chosen: Lithops' ``runtime_memory``.
     budget_usd : float, optional
@@ -103,13 +103,13 @@ class Settings:
             If a value cannot be.
         """
         given = {name: value for name, value in options.items() if value is not None}
-        settings = replace(self, **given, given=self.given | given.keys())
-        _check(settings)
-        return settings
+        return _checked(replace(self, **given, given=self.given | given.keys()))
 
 
-def _check(settings: Settings) -> None:
-    """Refuse what cannot be, with the name it has in the file."""
+def _checked(settings: Settings) -> Settings:
+    """Refuse what cannot be, with the name it has in the file; a limit of 0 s is none."""
+    if settings.timeout_s == 0 and not isinstance(settings.timeout_s, bool):
+        settings = replace(settings, timeout_s=None)
     if settings.engine not in ("lithops", "inprocess"):
         raise UsageError(f"engine is {settings.engine!r}; give 'lithops' or 'inprocess'")
     least_values = {"n_workers": 1, "batch_size": 1, "retries": 0, "memory_mb": 128}
@@ -121,6 +121,7 @@ def _check(settings: Settings) -> None:
         value = getattr(settings, name)
         if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
             raise UsageError(f"{name} is {value!r}; give {unit} above 0, or leave it out")
+    return settings
 
 
 def load_settings(path: str | None = None) -> Settings:
@@ -153,9 +154,7 @@ def load_settings(path: str | None = None) -> Settings:
             f"it may have {', '.join(sorted(known))}"
         )
     lithops = content or dict(_DEFAULT_LITHOPS)
-    settings = Settings(**own, lithops=lithops, file=file, given=frozenset(own))
-    _check(settings)
-    return settings
+    return _checked(Settings(**own, lithops=lithops, file=file, given=frozenset(own)))
 
 
 def _found() -> str | None:

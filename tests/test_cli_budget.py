@@ -173,6 +173,48 @@ def test_attempts_of_a_run_with_a_budget_end_sooner_unless_somebody_says_when(im
     assert chosen.account.terms.most_usd > bounded.account.terms.most_usd
 
 
+def on_lambda(images, out, **settings):
+    section = {"runtime_timeout": settings.pop("runtime_timeout", 300)}
+    place = {"aws": {"region": "us-east-1"}, "aws_lambda": section}
+    lithops = {"lithops": {"backend": "aws_lambda"}, **place}
+    return spending_of(images, out, **{"engine": "lithops", "lithops": lithops} | settings)
+
+
+def test_first_attempts_on_lambda_end_sooner_without_a_budget_too(images, tmp_path):
+    spending = on_lambda(images, tmp_path / "out")
+    assert (spending.first_timeout_s, spending.settings.timeout_s) == (20, 300)
+    assert "a first attempt is ended after 20 s" in spending.limit_line()
+    assert "the last after 300 s" in spending.limit_line()
+    # Charged is what any attempt can cost, the last one too.
+    assert spending.account.terms.limit_s == 300
+    # With a budget all attempts have the short one, and the budget's own line says so.
+    bounded = on_lambda(images, tmp_path / "out", budget_usd=1.0)
+    assert (bounded.first_timeout_s, bounded.settings.timeout_s) == (None, 20)
+    assert bounded.limit_line() is None
+
+
+@pytest.mark.parametrize("settings", [
+    {"timeout_s": 90.0, "given": frozenset({"timeout_s"})},
+    {"timeout_s": None, "given": frozenset({"timeout_s"})},
+    {"retries": 0},
+    {"runtime_timeout": 15},
+])  # fmt: skip
+def test_first_attempts_have_the_time_of_all_where_that_was_chosen_or_there_is_one_only(
+    images, tmp_path, settings
+):
+    spending = on_lambda(images, tmp_path / "out", **settings)
+    assert spending.first_timeout_s is None
+    assert spending.limit_line() is None
+    if "timeout_s" in settings:
+        assert spending.settings.timeout_s == settings["timeout_s"]
+
+
+def test_on_this_machine_slow_attempts_are_let_alone(images, tmp_path):
+    spending = spending_of(images, tmp_path / "out")
+    assert spending.first_timeout_s is None
+    assert spending.settings.timeout_s == Settings.timeout_s
+
+
 def test_a_table_of_prices_can_be_given(hstmap, images, tmp_path):
     cheap = json.loads((files("hstmap.aws") / "prices" / f"{DEFAULT_PRICES}.json").read_text())
     cheap |= {name: 1e-12 for name in cheap if name.endswith("_usd")}

@@ -66,6 +66,14 @@ def test_what_was_chosen_is_told_from_what_is_the_default(tmp_path):
     assert Settings().given == frozenset()
 
 
+@pytest.mark.parametrize("text", ["0", "0.0", "null"])
+def test_no_time_limit_can_be_chosen(tmp_path, text):
+    (tmp_path / CONFIG_FILE).write_text(f"hstmap: {{timeout_s: {text}}}")
+    for settings in (load_settings(), Settings().with_options(timeout_s=0.0)):
+        assert settings.timeout_s is None
+        assert "timeout_s" in settings.given
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -79,6 +87,8 @@ def test_what_was_chosen_is_told_from_what_is_the_default(tmp_path):
         ("hstmap: {retries: -1}", "retries is -1"),
         ("hstmap: {memory_mb: 64}", "memory_mb is 64; give a whole number, 128 or more"),
         ("hstmap: {timeout_s: soon}", "timeout_s is 'soon'"),
+        ("hstmap: {timeout_s: false}", "timeout_s is False"),
+        ("hstmap: {timeout_s: -1}", "timeout_s is -1"),
         ("hstmap: {budget_usd: 0}", "budget_usd is 0; give US dollars above 0"),
         ("hstmap: {budget_usd: .inf}", "budget_usd is inf"),
         ("- a list", "must have sections"),

@@ -58,7 +58,7 @@ class Mailbox(Protocol):
 
     @property
     def poll_interval_s(self) -> float:
-        """Time between two looks that find nothing new, s."""
+        """Time between two looks, s: where each is a listing, each is charged."""
 
     @property
     def shared_path(self) -> bool:
@@ -71,8 +71,10 @@ class Mailbox(Protocol):
     def open(self) -> None:
         """Get ready; forget what was sent before."""
 
-    def send(self, program: bytes, payloads: Sequence[bytes]) -> Sequence[Ticket]:
-        """Invoke the function once for each payload."""
+    def send(
+        self, program: bytes, payloads: Sequence[bytes], timeout_s: float | None
+    ) -> Sequence[Ticket]:
+        """Invoke the function once for each payload; workers end a call that takes longer, s."""
 
     def look(self) -> tuple[set[Ticket], set[Ticket]]:
         """Return the invocations that have started, and those that have ended."""
@@ -131,6 +133,7 @@ class InvocationTransport:
         self._sent: dict[Ticket, _Sent] = {}
         self._reports: list[Report] = []
         self._n_failed_looks = 0
+        self._looked_clock = -math.inf
 
     @property
     def requests(self) -> EngineRequests | None:
@@ -151,7 +154,7 @@ class InvocationTransport:
     def submit(self, calls: Sequence[Call]) -> None:
         """Invoke the function for each call."""
         assert self._packer is not None, "begin comes first"
-        packed: list[tuple[int, bytes]] = []
+        packed: dict[float | None, list[tuple[int, bytes]]] = {}  # by their time limits
         for call in calls:
             payload = self._packer.pack_payload(call.payload)
             if isinstance(payload, RemoteError):
@@ -159,17 +162,22 @@ class InvocationTransport:
                     CallEnded(call.call_id, "unpicklable", error=payload, ended_s=time.time())
                 )
             else:
-                packed.append((call.call_id, payload))
-        if not packed:
-            return
-        payloads = [payload for _, payload in packed]
-        tickets = self._must(self._mailbox.send, self._program, payloads)
-        now = self._clock()
-        for ticket, (call_id, payload) in zip(tickets, packed, strict=True):
-            self._sent[ticket] = _Sent(call_id, len(payload), now)
+                packed.setdefault(call.timeout_s, []).append((call.call_id, payload))
+        is_first = not self._sent
+        for timeout_s, alike in packed.items():
+            payloads = [payload for _, payload in alike]
+            tickets = self._must(self._mailbox.send, self._program, payloads, timeout_s)
+            now = self._clock()
+            for ticket, (call_id, payload) in zip(tickets, alike, strict=True):
+                self._sent[ticket] = _Sent(call_id, len(payload), now)
+        if is_first:
+            self._looked_clock = self._clock()  # what was just sent has no news
 
     def poll(self, timeout_s: float | None) -> Sequence[Report]:
         """Look into the mailbox until there is something new, or the time is over.
+
+        Also after a look that found something the next one waits: what comes meanwhile is seen
+        then. When the time is over there is a look whenever the last one was.
 
         Parameters
         ----------
@@ -186,13 +194,16 @@ class InvocationTransport:
             If the backend's storage cannot be read.
         """
         deadline = math.inf if timeout_s is None else self._clock() + timeout_s
-        while True:
+        while not self._reports:
+            next_look = self._looked_clock + self._mailbox.poll_interval_s
+            wait_s = min(deadline, next_look) - self._clock()
+            if wait_s > 0:
+                self._sleep(wait_s)
+            self._looked_clock = self._clock()
             self._look()
             self._give_up_on_the_silent()
-            left_s = deadline - self._clock()
-            if self._reports or left_s <= 0:
+            if self._clock() >= deadline:
                 break
-            self._sleep(min(left_s, self._mailbox.poll_interval_s))
         reports, self._reports = self._reports, []
         return reports
 

@@ -82,7 +82,7 @@ def _make_transport(config: dict[str, Any], options: EngineOptions) -> Transport
         return InvocationTransport(RemoteMailbox(config, options), options)
     make_executor = functools.partial(_local_executor, config, options.preload)
     if options.mode == "events":
-        return InvocationTransport(_LocalMailbox(make_executor, n_workers, options), options)
+        return InvocationTransport(_LocalMailbox(make_executor, n_workers), options)
     return PilotTransport(LocalPool(make_executor, _log_tail, n_workers), options)
 
 
@@ -205,11 +205,8 @@ class _LocalMailbox:
     poll_interval_s = _LOCAL_POLL_INTERVAL_S
     requests = None  # nothing of it is in a store
 
-    def __init__(
-        self, make_executor: Callable[[int], Any], n_slots: int, options: EngineOptions
-    ) -> None:
+    def __init__(self, make_executor: Callable[[int], Any], n_slots: int) -> None:
         self._make_executor = make_executor
-        self._options = options
         self._posts: dict[str, Post] = {}
         self.n_slots = n_slots
         self.longest_call_s = math.inf
@@ -217,12 +214,14 @@ class _LocalMailbox:
     def open(self) -> None:
         self.close()
 
-    def send(self, program: bytes, payloads: Sequence[bytes]) -> Sequence[Ticket]:
+    def send(
+        self, program: bytes, payloads: Sequence[bytes], timeout_s: float | None
+    ) -> Sequence[Ticket]:
         tickets: list[Ticket] = []
         for payload in payloads:
             executor = self._make_executor(1)
             self._posts[executor.executor_id] = Post(executor)
-            tickets += send_calls(executor, program, [payload], self._options.timeout_s)
+            tickets += send_calls(executor, program, [payload], timeout_s)
         return tickets
 
     def look(self) -> tuple[set[Ticket], set[Ticket]]:

@@ -145,10 +145,12 @@ class RemoteMailbox:
         executor.invoker.max_workers = _UNLIMITED
         return executor
 
-    def send(self, program: bytes, payloads: Sequence[bytes]) -> Sequence[Ticket]:
+    def send(
+        self, program: bytes, payloads: Sequence[bytes], timeout_s: float | None
+    ) -> Sequence[Ticket]:
         """Invoke the program once for each payload."""
         most_nbytes = 0 if self._own is None else self._own.most_event_nbytes
-        return send_calls(self._executor, program, payloads, self._options.timeout_s, most_nbytes)
+        return send_calls(self._executor, program, payloads, timeout_s, most_nbytes)
 
     def look(self) -> tuple[set[Ticket], set[Ticket]]:
         """Return the invocations that have started, and those that have ended."""

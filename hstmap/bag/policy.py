@@ -13,6 +13,7 @@ __all__ = [
     "TRANSIENT_ERRORS",
     "RunningQuantile",
     "StragglerPolicy",
+    "grown_limit_s",
     "is_retryable",
     "retry_delay_s",
 ]
@@ -33,6 +34,8 @@ PERMANENT_ERRORS: tuple[type[BaseException], ...] = (
 
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 10.0
+_LIMIT_GROWTH = 4.0
+_MOST_GROWTHS = 20  # whatever it was at first, that is longer than anybody waits
 
 
 def is_retryable(
@@ -76,6 +79,27 @@ def retry_delay_s(n_failures: int) -> float:
         Seconds: doubles with each failure, from 0.1 s up to 10 s.
     """
     return min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** (n_failures - 1))
+
+
+def grown_limit_s(first_s: float, number: int, longest_s: float | None) -> float:
+    """Return the time limit of an attempt whose task got little time at first.
+
+    Parameters
+    ----------
+    first_s : float
+        That of the first attempt, s.
+    number : int
+        1 for the first attempt.
+    longest_s : float, optional
+        Which it does not exceed, s.
+
+    Returns
+    -------
+    float
+        Seconds: four times that of the attempt before.
+    """
+    grown_s = first_s * _LIMIT_GROWTH ** min(number - 1, _MOST_GROWTHS)
+    return grown_s if longest_s is None else min(grown_s, longest_s)
 
 
 class RunningQuantile:

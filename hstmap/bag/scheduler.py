@@ -48,6 +48,7 @@ class _LiveCall:
     state: _TaskState
     number: int
     submitted_s: float
+    limit_s: float | None = None
     started_s: float | None = None
     started_clock: float = math.nan
     worker: WorkerInfo | None = None
@@ -96,7 +97,7 @@ class StageRun:
         self._delayed: list[tuple[float, int, _TaskState]] = []
         self._delay_order = itertools.count()
         self._live: dict[int, _LiveCall] = {}
-        self._by_start: deque[int] = deque()  # for time-outs: all have the same length
+        self._by_limit: list[tuple[float, int]] = []  # (when its time is over, call): a heap
         self._twin_candidates: deque[int] = deque()
         self._n_twins = 0
         self._n_ok = 0
@@ -178,11 +179,12 @@ class StageRun:
         state.n_attempts += 1
         state.live.append(call_id)
         now_s = time.time()
-        self._live[call_id] = _LiveCall(state, state.n_attempts, now_s)
+        limit_s = self._options.limit_s(state.n_attempts)
+        self._live[call_id] = _LiveCall(state, state.n_attempts, now_s, limit_s)
         self._emit(
             AttemptSubmitted(self._stage.name, state.task.key, state.n_attempts, reason, now_s)
         )
-        return Call(call_id, state.task.payload)
+        return Call(call_id, state.task.payload, limit_s)
 
     # -- waiting ---------------------------------------------------------------------------------
 
@@ -199,14 +201,9 @@ class StageRun:
         return None if math.isinf(wait_s) else max(0.0, wait_s)
 
     def _overdue_in_s(self) -> float:
-        if self._options.timeout_s is None:
-            return math.inf
-        while self._by_start and self._by_start[0] not in self._live:
-            self._by_start.popleft()
-        if not self._by_start:
-            return math.inf
-        started = self._live[self._by_start[0]].started_clock
-        return started + self._options.timeout_s - self._clock()
+        while self._by_limit and self._by_limit[0][1] not in self._live:
+            heapq.heappop(self._by_limit)
+        return self._by_limit[0][0] - self._clock() if self._by_limit else math.inf
 
     def _twin_due_in_s(self) -> float:
         policy = self._options.stragglers
@@ -245,7 +242,9 @@ class StageRun:
         call.started_s = report.time_s
         call.started_clock = self._clock()
         call.worker = report.worker
-        self._by_start.append(report.call_id)
+        if call.limit_s is not None:
+            over = call.started_clock + call.limit_s
+            heapq.heappush(self._by_limit, (over, report.call_id))
         self._twin_candidates.append(report.call_id)
         task_key, names = call.state.task.key, vars(report.names)
         self._emit(
@@ -257,17 +256,18 @@ class StageRun:
     def _end_overdue(self) -> list[Attempt]:
         ended: list[Attempt] = []
         while self._overdue_in_s() <= 0:
-            call_id = self._by_start.popleft()
+            _, call_id = heapq.heappop(self._by_limit)
+            call = self._live[call_id]
             names = self._transport.names(call_id)
             self._transport.kill((call_id,))
             error = RemoteError(
                 "TimedOut",
-                f"it ran longer than timeout_s={self._options.timeout_s:g} and was ended",
+                f"it ran longer than its limit of {call.limit_s:g} s and was ended",
                 retryable=True,
             )
             now_s = time.time()
             report = CallEnded(call_id, "timeout", error=error, ended_s=now_s, names=names)
-            ended += self._close_call(report, self._live[call_id])
+            ended += self._close_call(report, call)
         return ended
 
     def _close_call(self, report: CallEnded, call: _LiveCall) -> list[Attempt]:

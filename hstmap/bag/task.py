@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from hstmap.bag.policy import TRANSIENT_ERRORS, StragglerPolicy
+from hstmap.bag.policy import TRANSIENT_ERRORS, StragglerPolicy, grown_limit_s
 from hstmap.errors import TaskError, UsageError
 from hstmap.storage_counts import CallRequests
 
@@ -180,6 +180,11 @@ class EngineOptions:
         Further attempts that a task gets after failures that another attempt can mend.
     timeout_s : float, optional
         Longest time of one attempt, s. None: as long as it takes (or the backend allows).
+    first_timeout_s : float, optional
+        Longest time of a task's first attempt, s. Each further one has four times as long as the
+        one before, up to ``timeout_s``, and the last of all has ``timeout_s``: a worker that died
+        without a word is soon missed, and a task that is merely slow gets its time. None: all
+        attempts have ``timeout_s``.
     on_error : {"raise", "collect"}
         What collections do with a task that failed for good. Engines hand out attempts either way.
     retry_on : tuple of exception classes
@@ -204,6 +209,7 @@ class EngineOptions:
     n_workers: int | None = None
     retries: int = 2
     timeout_s: float | None = None
+    first_timeout_s: float | None = None
     on_error: Literal["raise", "collect"] = "raise"
     retry_on: tuple[type[BaseException], ...] = TRANSIENT_ERRORS
     stragglers: StragglerPolicy | None = field(default_factory=StragglerPolicy)
@@ -218,8 +224,10 @@ class EngineOptions:
             raise UsageError(f"n_workers is {self.n_workers}; give 1 or more, or leave it out")
         if self.retries < 0:
             raise UsageError(f"retries is {self.retries}; give 0 or more")
-        if self.timeout_s is not None and self.timeout_s <= 0:
-            raise UsageError(f"timeout_s is {self.timeout_s}; give seconds above 0, or None")
+        for name in ("timeout_s", "first_timeout_s"):
+            limit_s = getattr(self, name)
+            if limit_s is not None and limit_s <= 0:
+                raise UsageError(f"{name} is {limit_s}; give seconds above 0, or None")
         if self.on_error not in ("raise", "collect"):
             raise UsageError(f"on_error is {self.on_error!r}; give 'raise' or 'collect'")
         if self.mode not in ("auto", "pilot", "events"):
@@ -228,6 +236,24 @@ class EngineOptions:
             raise UsageError(f"start_timeout_s is {self.start_timeout_s}; give seconds above 0")
         if isinstance(self.include, str):
             raise UsageError(f"include is {self.include!r}; give a list of names, even of one")
+
+    def limit_s(self, number: int) -> float | None:
+        """Say how long an attempt may take.
+
+        Parameters
+        ----------
+        number : int
+            1 for the first attempt of its task.
+
+        Returns
+        -------
+        float or None
+            Seconds; None if it may take as long as it does.
+        """
+        # No task ends before one attempt more than its retries.
+        if self.first_timeout_s is None or number > self.retries:
+            return self.timeout_s
+        return grown_limit_s(self.first_timeout_s, number, self.timeout_s)
 
 
 def raise_for(attempt: Attempt) -> None:

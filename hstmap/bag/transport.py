@@ -34,10 +34,13 @@ class Call:
         Never used twice by an engine.
     payload : object
         Argument for the function of the stage that was begun last.
+    timeout_s : float, optional
+        After which a worker that can is to end it by itself, s.
     """
 
     call_id: int
     payload: Any
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ if TYPE_CHECKING:
 __all__ = ["engine_options", "where_it_runs"]
 
 
-def engine_options(settings: Settings) -> EngineOptions:
+def engine_options(settings: Settings, **further: Any) -> EngineOptions:
     """Turn settings into an engine's options.
 
     Parameters
     ----------
     settings : Settings
+    **further
+        Options that no settings have.
 
     Returns
     -------
@@ -30,6 +32,7 @@ def engine_options(settings: Settings) -> EngineOptions:
         timeout_s=settings.timeout_s,
         lithops_config=settings.lithops_config(),
         preload=("hstmap.worker",),
+        **further,
     )
 
 

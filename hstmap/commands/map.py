@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     running.add_argument("--engine", choices=("lithops", "inprocess"))
     running.add_argument("--workers", type=positive, metavar="N", help="tasks at a time")
     add_choice_arguments(running, "of a worker, on AWS; auto: as for --batch-size")
-    running.add_argument("--timeout", type=float, metavar="SECONDS", help="longest attempt")
+    running.add_argument("--timeout", type=float, metavar="SECONDS", help="longest attempt; 0: any")
     running.add_argument("--retries", type=int, metavar="N", help="further attempts of a task")
     running.add_argument(
         "--budget", type=float, metavar="USD",
@@ -155,6 +155,9 @@ def _prepared(
     if intent.spending is not None and intent.settings.budget_usd is not None:
         console.say(intent.spending.plan_line())
         intent.spending.check()
+    limit = None if intent.spending is None else intent.spending.limit_line()
+    if limit is not None:
+        console.say(limit)
     return intent
 
 
@@ -299,6 +302,7 @@ def map_batches(
     plan, options, spending = intent.plan, intent.options, intent.spending
     settings = intent.settings if spending is None else spending.settings
     account = None if spending is None else spending.account
+    first_timeout_s = None if spending is None else spending.first_timeout_s
     store = open_store(plan.out, options.out_options)
     n_images = plan.n_todo + len(plan.unused)
     with (
@@ -306,7 +310,10 @@ def map_batches(
         requests.written_to(ledger),
         Progress(n_images, unit="image", stream=console.stderr, quiet=arguments.quiet) as progress,
         make_engine(
-            settings.engine, engine_options(settings), [ledger, requests], account
+            settings.engine,
+            engine_options(settings, first_timeout_s=first_timeout_s),
+            [ledger, requests],
+            account,
         ) as engine,
     ):
         requests.watch(engine)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Spending", "command_with_budget", "function_shape", "open_spending", "usd_text"]
 
-#: An attempt of a run with a budget may take so many times what is expected: images differ, the
-#: expectation may be off by two, and some workers are slow.
+#: An attempt may take so many times what is expected: images differ, the expectation may be off by
+#: two, and some workers are slow.
 _PATIENCE: Final = 5.0
 #: And never less: a worker that begins has connections to make.
 _LEAST_ATTEMPT_S: Final = 20.0
@@ -41,17 +41,20 @@ class Spending:
     account : Account
         A gate for its engine.
     settings : Settings
-        Those of the run, with the time limit that its budget wants.
+        Those of the run, with the time limit of its attempts.
     estimate : Estimate
         Of what is still to be done.
     simulated : bool
         Whether nothing is paid: it runs on this machine, as if it were on Lambda.
+    first_timeout_s : float or None
+        A shorter limit for the first attempt of each task, s.
     """
 
     account: Account
     settings: Settings
     estimate: Estimate
     simulated: bool
+    first_timeout_s: float | None = None
 
     @property
     def expected_usd(self) -> float:
@@ -75,6 +78,15 @@ class Spending:
             f"budget    {usd_text(account.budget_usd or 0.0)}{self._kind()}: {spent}"
             f"{usd_text(self.expected_usd)} is expected to come; {ended}"
             f"costs {usd_text(account.terms.most_usd)} at most"
+        )
+
+    def limit_line(self) -> str | None:
+        """Say after what time attempts are ended, if nobody said it; None if there is no limit."""
+        if self.first_timeout_s is None:
+            return None
+        return (
+            f"limit     a first attempt is ended after {self.first_timeout_s:g} s, a further one "
+            f"later, the last after {self.settings.timeout_s:g} s; --timeout sets one for all"
         )
 
     def check(self) -> None:
@@ -192,8 +204,14 @@ def open_spending(
     if settings.budget_usd is not None and "prices" not in settings.given:
         _check_region(prices, place)
     function_s = _MOST_CALL_S if place is None else float(place.timeout_s)
-    if settings.budget_usd is not None and "timeout_s" not in settings.given:
-        settings = settings.with_options(timeout_s=_attempt_s(estimate, function_s))
+    first_timeout_s = None
+    if "timeout_s" not in settings.given:
+        attempt_s = _attempt_s(estimate, function_s)
+        if settings.budget_usd is not None:  # which wants to know what any attempt can cost
+            settings = settings.with_options(timeout_s=attempt_s)
+        elif place is not None:  # workers of this machine do not die unnoticed
+            settings = settings.with_options(timeout_s=function_s)
+            first_timeout_s = attempt_s if settings.retries and attempt_s < function_s else None
     terms = _terms(plan, settings, function_s, prices)
     # A ledger stays when a run is done afresh: what it tells of was paid for.
     store = open_store(plan.out, options.out_options)
@@ -205,7 +223,7 @@ def open_spending(
     )
     begin_usd = terms.begin_usd(plan.n_images, n_parts_done)
     account = Account(terms, settings.budget_usd, earlier_usd, to_come_usd, begin_usd)
-    return Spending(account, settings, estimate, simulated=place is None)
+    return Spending(account, settings, estimate, place is None, first_timeout_s)
 
 
 def function_shape(settings: Settings) -> LambdaShape:
@@ -274,7 +292,7 @@ def _billed_ms(store: Store) -> dict[str, int]:
 
 
 def _attempt_s(estimate: Estimate, function_s: float) -> float:
-    """Choose the time limit of attempts, as that decides what one can cost; s."""
+    """Choose a time limit for attempts: a worker that died without a word is missed by it; s."""
     calls = estimate.usage.calls
     mean_ms = math.fsum(call.n * call.duration_ms for call in calls) / sum(c.n for c in calls)
     wanted_s = max(_LEAST_ATTEMPT_S, _PATIENCE * mean_ms / 1000)

@@ -95,7 +95,7 @@ def billed(
     ) -> Billed:
         changes = {"start_timeout_s": start_timeout_s}
         monkeypatch.setattr(
-            engines, "engine_options", lambda settings: replace(usual(settings), **changes)
+            engines, "engine_options", lambda *given, **more: usual(*given, **more, **changes)
         )
         deployment.aws.wait_until_idle()
         n_before = len(deployment.runs()) if n_before is None else n_before

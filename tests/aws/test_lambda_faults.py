@@ -8,8 +8,10 @@ random, 200 seeds and more, are ``python -m benchmarks faults``.
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
+import yaml
 
 from benchmarks.faults import (
     FUNCTION,
@@ -21,6 +23,11 @@ from benchmarks.faults import (
     run_line,
 )
 from hstmap.aws.local import FAULT_KINDS, Fault
+from hstmap.bag.ledger import read_attempts
+from hstmap.cli import main
+from hstmap.commands import engines, spending
+from hstmap.storage import open_store
+from hstmap.wfc3.simulate import make_sample
 
 IS_LONG = bool(os.environ.get("HSTMAP_LONG_TESTS"))
 #: What only the start of an environment can meet; three start in a run that begins cold.
@@ -122,6 +129,44 @@ def test_faults_at_random_change_nothing(bench, seed):
     run = bench.run(faults)
     assert run.outcomes == {"ok": N_IMAGES}
     assert run.digest == bench.expected
+
+
+def test_a_run_that_nobody_gave_a_time_limit_misses_its_dead_workers_soon(
+    deployment, tmp_path, monkeypatch, capsys
+):
+    """Three of six workers die in the middle of their first call, and say nothing."""
+    monkeypatch.setattr(spending, "_LEAST_ATTEMPT_S", 2.0)  # else it is 20 s
+    usual = engines.engine_options
+    monkeypatch.setattr(
+        engines, "engine_options",
+        lambda *given, **more: usual(*given, **more, start_timeout_s=5.0, stragglers=None),
+    )  # fmt: skip
+    config = tmp_path / "aws.yaml"
+    config.write_text(yaml.safe_dump(deployment.lithops_config))
+    bucket = deployment.settings.bucket
+    images = open_store(f"s3://{bucket}/limits/images")
+    (frame,) = make_sample(1)
+    for number in range(12):
+        images.put(f"isim{number:02d}a1q_flt.fits", frame.content)
+    deployment.aws.faults.add(Fault("kill-midway", function=FUNCTION, n_times=3, delay_s=0.3))
+    out = f"s3://{bucket}/limits/out"
+    words = ["--batch-size", "2", "--config", str(config)]
+    assert main(["map", images.url, "--out", out, *words]) == 0
+    (limit_s,) = re.findall(
+        r"limit     a first attempt is ended after (\d+) s, .* the last after 60 s",
+        capsys.readouterr().out,
+    )
+    attempts = list(read_attempts(open_store(out)))
+    failed = [attempt for attempt in attempts if attempt.status != "ok"]
+    assert len(failed) == 3
+    # One that died before it could say that it began is missed by that.
+    late = [attempt for attempt in failed if attempt.status == "timeout"]
+    assert late
+    assert {attempt.status for attempt in failed} <= {"timeout", "lost"}
+    for attempt in late:
+        assert attempt.number == 1
+        assert attempt.error.message == f"it ran longer than its limit of {limit_s} s and was ended"
+    assert sorted(attempt.number for attempt in attempts if attempt.final) == [1, 1, 1, 2, 2, 2]
 
 
 # -- the benchmark's own words ---------------------------------------------------------------------

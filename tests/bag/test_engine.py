@@ -443,6 +443,7 @@ def test_unknown_engines_are_refused() -> None:
         ("n_workers", 0),
         ("retries", -1),
         ("timeout_s", 0.0),
+        ("first_timeout_s", 0.0),
         ("on_error", "ignore"),
         ("mode", "cluster"),
         ("start_timeout_s", 0.0),

@@ -28,6 +28,7 @@ class FakeMailbox:
 
     def __init__(self) -> None:
         self.sent: dict[Ticket, tuple[bytes, bytes]] = {}
+        self.jobs: list[tuple[float | None, int]] = []  # time limit, calls
         self.started: set[Ticket] = set()
         self.ended: set[Ticket] = set()
         self.cancelled: list[Ticket] = []
@@ -42,11 +43,14 @@ class FakeMailbox:
         self.started.clear()
         self.ended.clear()
 
-    def send(self, program: bytes, payloads: Sequence[bytes]) -> Sequence[Ticket]:
+    def send(
+        self, program: bytes, payloads: Sequence[bytes], timeout_s: float | None
+    ) -> Sequence[Ticket]:
         if self.send_error is not None:
             raise self.send_error
         tickets = [("executor", "job", str(len(self.sent) + n)) for n in range(len(payloads))]
         self.sent |= dict(zip(tickets, ((program, p) for p in payloads), strict=True))
+        self.jobs.append((timeout_s, len(payloads)))
         return tickets
 
     def look(self) -> tuple[set[Ticket], set[Ticket]]:
@@ -225,6 +229,16 @@ def test_what_cannot_be_pickled_is_not_sent(world: World) -> None:
     (report,) = world.transport.poll(0)
     assert isinstance(report, CallEnded)
     assert report.status == "unpicklable"
+
+
+def test_workers_are_told_the_limit_of_each_call(world: World) -> None:
+    limits = {0: 5.0, 1: None, 2: 5.0}
+    world.transport.submit([Call(number, -number, limits[number]) for number in limits])
+    assert world.mailbox.jobs == [(5.0, 2), (None, 1)]
+    for ticket in world.mailbox.sent:
+        world.mailbox.do(ticket)
+    ended = [report for report in world.transport.poll(60) if isinstance(report, CallEnded)]
+    assert {report.call_id: report.value for report in ended} == {0: 0, 1: 1, 2: 2}
 
 
 def test_calls_have_the_names_that_the_backend_gives_them(world: World) -> None:

@@ -97,7 +97,7 @@ def test_a_hanging_attempt_is_ended_at_its_time_out(play: Callable[..., Any], ac
     assert played.statuses("a") == played.statuses("b") == ["ok"]
     assert played.transport.now == pytest.approx(1010)
     assert len(played.transport.killed) == 2
-    assert "timeout_s=5" in played.of("hang")[0].error.message
+    assert "longer than its limit of 5 s" in played.of("hang")[0].error.message
     assert len({attempt.request_id for attempt in played.attempts} - {""}) == 4
 
 
@@ -107,6 +107,51 @@ def test_a_time_out_counts_from_the_start_of_the_attempt(
     options = EngineOptions(retries=0, timeout_s=5, stragglers=None)
     played = play({f"task {i}": [act(4)] for i in range(6)}, options, n_slots=1)
     assert {attempt.status for attempt in played.attempts} == {"ok"}
+
+
+def test_a_first_attempt_that_hangs_is_soon_ended(play: Callable[..., Any], act: Any) -> None:
+    options = EngineOptions(timeout_s=600, first_timeout_s=5, stragglers=None)
+    played = play({"dead": [act(1e9), act(1)], "a": [act(4)]}, options)
+    assert played.statuses("dead") == ["timeout", "ok"]
+    assert "limit of 5 s" in played.of("dead")[0].error.message
+    assert played.transport.now == pytest.approx(1006)
+
+
+def test_what_is_merely_slow_gets_its_time(play: Callable[..., Any], act: Any) -> None:
+    options = EngineOptions(retries=2, timeout_s=600, first_timeout_s=5, stragglers=None)
+    played = play({"slow": [act(500)], "slower": [act(15)], "hang": [act(1e9)]}, options, n_slots=3)
+    assert played.statuses("slow") == ["timeout", "timeout", "ok"]
+    assert played.statuses("slower") == ["timeout", "ok"]
+    assert played.statuses("hang") == ["timeout"] * 3
+    told = [attempt.error.message for attempt in played.of("hang")]
+    for limit_s, message in zip((5, 20, 600), told, strict=True):
+        assert f"limit of {limit_s} s" in message
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    durations=st.lists(st.floats(0.1, 59.9), min_size=1, max_size=12),
+    n_slots=st.integers(1, 4),
+    options=st.builds(
+        EngineOptions,
+        timeout_s=st.just(60.0),
+        first_timeout_s=st.floats(0.1, 100),
+        retries=st.integers(0, 3),
+        stragglers=st.sampled_from([None, StragglerPolicy(min_elapsed_s=0.5, slowdown=1.0)]),
+    ),
+)
+def test_no_first_limit_makes_a_task_fail_that_is_within_the_whole(
+    play: Callable[..., Any],
+    act: Any,
+    durations: list[float],
+    n_slots: int,
+    options: EngineOptions,
+) -> None:
+    script = {f"task {i}": [act(duration_s)] for i, duration_s in enumerate(durations)}
+    played = play(script, options, n_slots)
+    ended = [attempt.status for attempt in played.attempts if attempt.final]
+    assert ended == ["ok"] * len(script)
+    assert {attempt.status for attempt in played.attempts} <= {"ok", "timeout", "cancelled"}
 
 
 def test_abandoning_a_stage_ends_its_calls(stage_run: Callable[..., Any], act: Any) -> None:
