@@ -65,8 +65,10 @@ class Bag(Transforms, Combinations, Aggregations):
         Raises
         ------
         UsageError
-            If there are not so many partitions.
+            If there are not so many partitions, or ``k`` is no number of items.
         """
+        if not hasattr(k, "__index__") or k < 0:
+            raise UsageError(f"take was asked for {k!r} items; give a whole number, 0 or more")
         if npartitions <= -1:
             npartitions = self.npartitions
         if not 1 <= npartitions <= self.npartitions:

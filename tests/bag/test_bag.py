@@ -191,6 +191,12 @@ def test_take_runs_only_the_partitions_that_it_looks_into(engine: CountingEngine
     assert engine.n_tasks == [1, 2, 1]
 
 
+def test_take_takes_any_whole_number() -> None:
+    bag = hstmap.range(3, npartitions=1)
+    assert bag.take(0) == ()
+    assert bag.take(np.int64(2)) == (0, 1)
+
+
 def test_take_warns_of_too_few_items() -> None:
     bag = hstmap.range(10, npartitions=5)
     with pytest.warns(UserWarning, match="3 elements requested, only 2"):
@@ -294,6 +300,8 @@ def test_bags_that_do_not_fit_together_are_refused() -> None:
     [
         (lambda b: b.sum(split_every=1), "split_every is 1"),
         (lambda b: b.take(1, npartitions=4), "4 partitions, and there are 3"),
+        (lambda b: b.take(-1), "asked for -1 items; give a whole number, 0 or more"),
+        (lambda b: b.take(1.5, compute=False), r"asked for 1\.5 items"),
         (lambda b: b.random_sample(1.5), "prob is 1.5"),
         (lambda b: b.repartition(), "exactly one"),
         (lambda b: b.repartition(2, "1MB"), "exactly one"),
