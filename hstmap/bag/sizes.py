@@ -14,8 +14,8 @@ __all__ = ["memory_nbytes", "parse_nbytes", "runs_of_nbytes"]
 
 _N_SAMPLES = 10
 _UNITS = {
-    "": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
-    "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40,
+    "": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15,
+    "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40, "pi": 2**50,
 }  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def parse_nbytes(text: int | str) -> int:
     >>> parse_nbytes("5MB"), parse_nbytes("1KiB"), parse_nbytes(7)
     (5000000, 1024, 7)
     """
-    match = re.fullmatch(r"\s*([0-9.eE+-]+)\s*([kmgt]?i?)b?\s*", str(text), re.IGNORECASE)
+    match = re.fullmatch(r"\s*([0-9.eE+-]+)\s*([kmgtp]?i?)b?\s*", str(text), re.IGNORECASE)
     try:
         if match is None:
             raise ValueError(text)
