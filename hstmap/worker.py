@@ -267,7 +267,9 @@ def _failure(image: ImageKey, error: Exception, debug: bool) -> dict[str, Any]:
             outcome, reason = "failed", error.reason
         case _:
             outcome, reason = "failed", "unexpected"
-            error = RuntimeError(f"{type(error).__name__}: {error} (--debug shows where)")
+            # It can tell of exceptions that cannot be made text, too.
+            told = traceback.TracebackException(type(error), error, None)
+            error = RuntimeError(f"{type(error).__name__}: {told} (--debug shows where)")
     message = " ".join(str(error).split())
     return image_row(image, outcome, reason=reason, message=message, notes=notes)
 

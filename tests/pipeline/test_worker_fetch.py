@@ -98,3 +98,23 @@ def test_a_rejected_image_keeps_its_reason(
     ((_, (row,)),) = part_images(open_store(str(tmp_path)), [report.part])
     assert (row["outcome"], row["reason"]) == ("rejected", "no_data")
     assert row["nbytes_read"] > 0
+
+
+def test_an_exception_that_cannot_be_told_is_an_outcome(
+    monkeypatch: pytest.MonkeyPatch, flt: Path, tmp_path: Path
+) -> None:
+    class UnspeakableError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("not even that")
+
+    def fail(*_: object) -> None:
+        raise UnspeakableError
+
+    monkeypatch.setattr(worker, "read_image", fail)
+    batch = Batch((ImageKey("isim01a1q", str(flt)),), str(tmp_path), debug=True)
+    report = worker.run_batch(batch)
+    ((_, (row,)),) = part_images(open_store(str(tmp_path)), [report.part])
+    assert (row["outcome"], row["reason"]) == ("failed", "unexpected")
+    assert row["message"].startswith("UnspeakableError: ")
+    assert row["message"].endswith("(--debug shows where)")
+    assert "in fail" in row["notes"]
