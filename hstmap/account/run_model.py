@@ -69,6 +69,7 @@ class _Attempt:
     fails_at: int | None
     first_s: float
     link_free_s: float = 0.0
+    put_s: float = 0.0
     fetched_s: list[float] = field(default_factory=list)
     done_s: list[float] = field(default_factory=list)
     ended_s: float | None = None
@@ -218,7 +219,10 @@ class _Simulation:
         attempt.done_s.append(done_s)
         if attempt.fails_at == i:
             self.at(done_s, self.fail, attempt)
-        elif i + 1 == len(images):
+            return
+        if self.shape.catalogs == "image":
+            self.at(done_s, self.put_catalog, attempt)
+        if i + 1 == len(images):
             self.at(done_s, self.write, attempt)
         else:
             # The worker asks for the next image when it has done the third last, and fetches two
@@ -228,16 +232,30 @@ class _Simulation:
                 next_s = max(next_s, attempt.fetched_s[i + 1 - _N_AHEAD])
             self.at(next_s, self.fetch, attempt)
 
+    def put_catalog(self, now_s: float, attempt: _Attempt) -> None:
+        """Let the catalogue of an image go out, after that of the image before."""
+        attempt.put_s = max(self.admit_put(now_s), attempt.put_s) + self.first_byte_s
+
+    def admit_put(self, now_s: float) -> float:
+        """Say when S3 takes one more object."""
+        self.n_puts += 1
+        admitted_s = max(now_s, self.next_put_s)
+        self.next_put_s = admitted_s + 1 / self.assume.put_rate
+        return admitted_s
+
     def write(self, now_s: float, attempt: _Attempt) -> None:
-        """Make and write the part; catalogues went out meanwhile, as fast as S3 took them."""
+        """Write the catalogues, if they are one file, and make the part."""
         n_images = len(self.tasks[attempt.task])
-        n_puts = 1 + self.shape.n_catalog_files(n_images)
-        self.n_puts += n_puts
-        self.next_put_s = max(self.next_put_s, attempt.started_s) + n_puts / self.assume.put_rate
-        nbytes = n_images * self.profile.part_nbytes_image
+        if self.shape.catalogs == "batch":
+            self.put_catalog(now_s, attempt)
         make_s = n_images * self.profile.overhead_s_image * self.cpu_ratio + self.profile.call_s
-        put_s = make_s + self.first_byte_s + nbytes * self.s_a_byte
-        self.at(max(now_s + put_s, self.next_put_s), self.end, attempt)
+        self.at(now_s + make_s, self.write_part, attempt)
+
+    def write_part(self, now_s: float, attempt: _Attempt) -> None:
+        """Write the part, when the catalogues are there."""
+        nbytes = len(self.tasks[attempt.task]) * self.profile.part_nbytes_image
+        put_s = self.first_byte_s + nbytes * self.s_a_byte
+        self.at(max(self.admit_put(now_s), attempt.put_s) + put_s, self.end, attempt)
 
     def end(self, now_s: float, attempt: _Attempt) -> None:
         """Keep the result, unless another attempt was faster."""

@@ -143,6 +143,18 @@ def test_the_rates_of_s3_bound_the_time():
     assert simulate_run(shape, EVEN, QUIET).n_throttled <= 2000
 
 
+def test_catalogues_go_out_while_the_next_images_are_measured():
+    shape = RunShape(20, 1, 20, catalogs="image")
+    # One PUT in 0.7 s is what a worker makes that takes 0.75 s an image; in 1 s is too slow for it.
+    keeping_up, too_slow = (
+        simulate_run(shape, EVEN, dataclasses.replace(QUIET, put_rate=1 / seconds)).map_s
+        for seconds in (0.7, 1.0)
+    )
+    unbounded = simulate_run(shape, EVEN, QUIET).map_s
+    assert keeping_up - unbounded < 2 * 0.7  # the last catalogue, and the part
+    assert too_slow - unbounded > 20 * 0.2
+
+
 def test_environments_come_as_lambda_lets_them():
     shape = RunShape(3000, 3000, 1, catalogs="none")
     result = simulate_run(shape, EVEN, dataclasses.replace(QUIET, ramp_environments=10))
