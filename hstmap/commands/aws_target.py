@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hstmap.errors import EngineError
 
@@ -15,7 +17,17 @@ if TYPE_CHECKING:
     from hstmap.aws.step import Step
     from hstmap.cli import Console
 
-__all__ = ["add_target_arguments", "aws_errors", "open_target", "show_steps", "step_line"]
+__all__ = [
+    "add_target_arguments",
+    "aws_errors",
+    "open_target",
+    "show_steps",
+    "step_line",
+    "with_config",
+]
+
+#: Commands that read the configuration, as advice names them.
+_CONFIGURED: Final = re.compile(r"python -m hstmap (?:deploy|doctor)|runtime/build --image --push")
 
 
 def add_target_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +52,24 @@ def open_target(config: str | None) -> tuple[AwsSession, AwsSettings]:
     session = AwsSession(aws_settings(sections, "").region)
     session.check_region()
     return session, aws_settings(sections, session.account_id())
+
+
+def with_config(advice: str, config: str | None) -> str:
+    """Name the configuration in the commands of an advice: without it they would be for another.
+
+    Parameters
+    ----------
+    advice : str
+    config : str, optional
+        As it was given on the command line.
+
+    Returns
+    -------
+    str
+    """
+    if config is None:
+        return advice
+    return _CONFIGURED.sub(lambda found: f"{found[0]} --config {shlex.quote(config)}", advice)
 
 
 @contextmanager

@@ -22,13 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Examine."""
     from hstmap.aws.doctor import examine
-    from hstmap.commands.aws_target import open_target
+    from hstmap.commands.aws_target import open_target, with_config
 
     session, settings = open_target(arguments.config)
     failed = False
     for finding in examine(session, settings):
         failed |= finding.status == "fail"
-        console.give(f"{finding.status:5s}{finding.subject:13s}{finding.detail}")
-        if finding.mend and finding.status != "ok":
-            console.give(f"     {'':13s}-> {finding.mend}")
+        detail, mend = (
+            with_config(text, arguments.config) for text in (finding.detail, finding.mend)
+        )
+        console.give(f"{finding.status:5s}{finding.subject:13s}{detail}")
+        if mend and finding.status != "ok":
+            console.give(f"     {'':13s}-> {mend}")
     return 1 if failed else 0

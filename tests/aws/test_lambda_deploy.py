@@ -34,7 +34,7 @@ from hstmap.aws.settings import AwsSettings, aws_settings
 from hstmap.aws.step import Step
 from hstmap.aws.undeploy import undeploy
 from hstmap.cli import main
-from hstmap.commands.aws_target import aws_errors
+from hstmap.commands.aws_target import aws_errors, with_config
 from hstmap.errors import EngineError, StaleRuntimeError, UsageError
 
 ANSWERS = """
@@ -361,7 +361,7 @@ def test_the_commands_say_what_they_do(account, session, small_package, tmp_path
     )
     target = ["--config", str(config)]
     assert main(["doctor", *target]) == 1
-    assert "-> python -m hstmap deploy" in capsys.readouterr().out
+    assert f"-> python -m hstmap deploy --config {config}\n" in capsys.readouterr().out
     assert main(["deploy", *target, "--package", str(small_package)]) == 0
     assert "function  made     typed, 1769 MB" in capsys.readouterr().out
     assert main(["doctor", *target]) == 0
@@ -370,6 +370,24 @@ def test_the_commands_say_what_they_do(account, session, small_package, tmp_path
     assert json.loads(capsys.readouterr().out).keys() == {"worker", "runner", "deployer", "pusher"}
     assert main(["undeploy", *target]) == 0
     assert "function  removed  typed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("advice", "named"),
+    [
+        ("python -m hstmap deploy", "python -m hstmap deploy --config 'my aws.yaml'"),
+        (
+            "runtime/build --image --push, then python -m hstmap deploy --image",
+            "runtime/build --image --push --config 'my aws.yaml', then "
+            "python -m hstmap deploy --config 'my aws.yaml' --image",
+        ),
+        ("set region: us-east-1 under 'aws'", "set region: us-east-1 under 'aws'"),
+        ("", ""),
+    ],
+)
+def test_advice_names_the_configuration_that_was_given(advice, named):
+    assert with_config(advice, "my aws.yaml") == named
+    assert with_config(advice, None) == advice
 
 
 def test_without_credentials_one_is_told_where_they_come_from(monkeypatch, tmp_path, capsys):
