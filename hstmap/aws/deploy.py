@@ -17,6 +17,7 @@ from hstmap.aws.function_code import (
     keep_code,
     offer_image,
     offer_package,
+    remove_old_packages,
 )
 from hstmap.aws.policy import LAMBDA_TRUST, worker_policy
 from hstmap.aws.repository import keep_repository
@@ -100,6 +101,7 @@ def _function(
     yield Step("settings", "changed" if changed else "kept", "; ".join(changed))
     if not dry_run:
         yield check_worker(client, settings)
+    yield from remove_old_packages(session, settings, code, dry_run=dry_run)
 
 
 def _bucket(session: AwsSession, settings: AwsSettings, dry_run: bool) -> Step:

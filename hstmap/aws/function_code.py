@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +37,7 @@ __all__ = [
     "keep_code",
     "offer_image",
     "offer_package",
+    "remove_old_packages",
 ]
 
 PACKAGE_PREFIX: Final = "hstmap-packages/"
@@ -120,6 +122,53 @@ def offer_package(
     if not dry_run:
         client.upload_file(str(package), settings.bucket, key)
     return code, Step("package", "made", detail)
+
+
+def remove_old_packages(
+    session: AwsSession, settings: AwsSettings, code: Code, *, dry_run: bool
+) -> Iterator[Step]:
+    """Remove the packages from the bucket that no function has any more.
+
+    Parameters
+    ----------
+    session : AwsSession
+    settings : AwsSettings
+    code : Code
+        Of the deployment; it stays.
+    dry_run : bool
+        Whether only to look.
+
+    Yields
+    ------
+    Step
+        If there are any.
+    """
+    client, bucket = session.client("s3"), settings.bucket
+    # A function keeps its own copy, but what it was made of is what one looks for.
+    functions = session.client("lambda").get_paginator("list_functions")
+    marks = {code.mark} | {
+        function["CodeSha256"]
+        for page in functions.paginate(FunctionVersion="ALL")
+        for function in page["Functions"]
+    }
+    try:
+        there = client.list_objects_v2(Bucket=bucket, Prefix=PACKAGE_PREFIX).get("Contents", ())
+    except client.exceptions.NoSuchBucket:
+        return  # it would be made, were this no dry run
+    old = [item["Key"] for item in there if _mark_of(item["Key"]) not in {None, *marks}]
+    if not old:
+        return
+    if not dry_run:
+        objects = [{"Key": key} for key in old]
+        client.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+    where = f"s3://{bucket}/{PACKAGE_PREFIX}"
+    yield Step("packages", "removed", f"{len(old)} in {where} that no function has any more")
+
+
+def _mark_of(key: str) -> str | None:
+    """Say by its key what Lambda tells of a function with that package; None if it is none."""
+    digest = re.fullmatch(rf"{PACKAGE_PREFIX}([0-9a-f]{{64}})\.zip", key)
+    return None if digest is None else base64.b64encode(bytes.fromhex(digest[1])).decode("ascii")
 
 
 def is_own_image(settings: AwsSettings, uri: str) -> bool:

@@ -157,8 +157,8 @@ def deployer_policy(settings: AwsSettings) -> dict[str, Any]:
             [_log_group(settings), f"{_log_group(settings)}:*"],
         ),
         _allow(_OF_REPOSITORIES, [_repository(settings)]),
-        # Neither has this.
-        _allow(["logs:DescribeLogGroups"], ["*"]),
+        # Neither has these.
+        _allow(["logs:DescribeLogGroups", "lambda:ListFunctions"], ["*"]),
     )
 
 

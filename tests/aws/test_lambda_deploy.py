@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Iterator
@@ -154,13 +155,64 @@ def test_what_changed_in_the_configuration_is_changed(account, session, deployed
     assert groups["logGroups"][0]["retentionInDays"] == 7
 
 
-def test_new_code_is_put_in_the_place_of_old(session, deployed, small_package, tmp_path):
-    other = tmp_path / "other.zip"
-    other.write_bytes(small_package.read_bytes())
+def another(package: Path, folder: Path, text: str = "more") -> Path:
+    """A package of the same files and one more."""
+    other = folder / f"{text}.zip"
+    other.write_bytes(package.read_bytes())
     with zipfile.ZipFile(other, "a") as archive:
-        archive.writestr("more.txt", "more")
+        archive.writestr("more.txt", text)
+    return other
+
+
+def packages_in(account: Any, bucket: str) -> set[str]:
+    """SHA-256 of the packages in a bucket, by their keys; other keys as they are."""
+    listing = account.client("s3").list_objects_v2(Bucket=bucket, Prefix="hstmap-packages/")
+    keys = [item["Key"].removeprefix("hstmap-packages/") for item in listing["Contents"]]
+    return {key.removesuffix(".zip") for key in keys}
+
+
+def sha256(package: Path) -> str:
+    return hashlib.sha256(package.read_bytes()).hexdigest()
+
+
+def test_new_code_is_put_in_the_place_of_old(account, session, deployed, small_package, tmp_path):
+    other = another(small_package, tmp_path)
+    foretold = actions(deploy(session, deployed, other, dry_run=True))
+    assert (foretold["package"], foretold.get("packages")) == ("made", None)
+    nowhere = replace(deployed, bucket="not-there-yet")
+    assert actions(deploy(session, nowhere, other, dry_run=True))["bucket"] == "made"
     steps = actions(deploy(session, deployed, other))
     assert (steps["package"], steps["function"], steps["worker"]) == ("made", "changed", "checked")
+    # Nothing runs the old one any more, and nobody pays for keeping it.
+    assert steps["packages"] == "removed"
+    assert packages_in(account, deployed.bucket) == {sha256(other)}
+
+
+def test_packages_stay_that_a_function_has_or_that_are_none(
+    account, session, deployed, small_package, tmp_path
+):
+    second = replace(deployed, function=f"{deployed.function}-second")
+    newer, newest = (another(small_package, tmp_path, text) for text in ("newer", "newest"))
+    note = "hstmap-packages/read-me.txt"
+    account.client("s3").put_object(Bucket=deployed.bucket, Key=note, Body=b"mine")
+    try:
+        list(deploy(session, second, newer))
+        assert packages_in(account, deployed.bucket) == {
+            sha256(small_package), sha256(newer), "read-me.txt"
+        }  # fmt: skip
+        foretold = list(deploy(session, second, newest, dry_run=True))
+        list(deploy(session, second, newest))
+        again = list(deploy(session, second, newer, dry_run=True))
+    finally:
+        account.client("lambda").delete_function(FunctionName=second.function)
+    assert packages_in(account, deployed.bucket) == {
+        sha256(small_package), sha256(newest), "read-me.txt"
+    }  # fmt: skip
+    assert not [step for step in (*foretold, *again) if step.what == "packages"]
+    # With the second function gone, its package is nobody's.
+    (last,) = [s for s in deploy(session, deployed, small_package) if s.what == "packages"]
+    assert last.detail.startswith("1 in s3://")
+    assert packages_in(account, deployed.bucket) == {sha256(small_package), "read-me.txt"}
 
 
 def test_a_package_of_another_version_is_refused(session, deployed, small_package, tmp_path):
