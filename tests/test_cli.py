@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hstmap.cli import main
+from hstmap.batch import CATALOGS
+from hstmap.cli import build_parser, main
 from support.archive import write_archive, write_broken_files
 
 
@@ -180,6 +181,18 @@ def test_debug_shows_where(images, tmp_path, capsys):
 def test_help_answers(command, capsys):
     assert main([command, "--help"]) == 0
     assert "usage: hstmap" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["map"], ["plan", "--images", "9"]])
+def test_commands_that_run_maps_know_all_catalogues_there_are(command, capsys):
+    parser = build_parser()
+    assert parser.parse_args(command).catalogs == CATALOGS[0]
+    for catalogs in CATALOGS:
+        assert parser.parse_args([*command, "--catalogs", catalogs]).catalogs == catalogs
+    assert parser.parse_args([*command, "--no-catalogs"]).catalogs == "none"
+    with pytest.raises(SystemExit):
+        parser.parse_args([*command, "--catalogs", "all"])
+    assert "invalid choice: 'all'" in capsys.readouterr().err
 
 
 def test_an_interrupted_run_keeps_its_parts_and_goes_on(tmp_path):

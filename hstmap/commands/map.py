@@ -31,7 +31,7 @@ _WORTH_SAYING_USD = 0.05
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     from hstmap.commands.choice_options import add_choice_arguments, positive
-    from hstmap.commands.run_options import add_detection_arguments
+    from hstmap.commands.run_options import add_catalogs_arguments, add_detection_arguments
 
     parser.add_argument("sources", metavar="SOURCE", nargs="*", help="images, see above")
     parser.add_argument(
@@ -57,15 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     running.add_argument(
         "--prices", metavar="NAME_OR_FILE", help="the table that costs are reckoned with"
     )
-    running.add_argument(
-        "--catalogs", choices=("image", "batch", "none"), default="image",
-        help="FITS catalogues: a file an image; a file a task with a table an image, which S3 "
-        "charges far less for; or none (default: %(default)s)",
-    )  # fmt: skip
-    running.add_argument(
-        "--no-catalogs", dest="catalogs", action="store_const", const="none",
-        help="as --catalogs none",
-    )  # fmt: skip
+    add_catalogs_arguments(running)
     running.add_argument("--no-reduce", action="store_true", help="leave the summary to `reduce`")
     running.add_argument("--overwrite", action="store_true", help="start afresh")
     running.add_argument(

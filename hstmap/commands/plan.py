@@ -24,19 +24,13 @@ HELP = "say what a run on Lambda would take and cost"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     from hstmap.commands.choice_options import add_choice_arguments, positive
-    from hstmap.commands.run_options import add_detection_arguments
+    from hstmap.commands.run_options import add_catalogs_arguments, add_detection_arguments
 
     parser.add_argument("sources", metavar="SOURCE", nargs="*", help="images, as for `map`")
     parser.add_argument("--images", type=positive, metavar="N", help="so many, instead of a SOURCE")
     parser.add_argument("--limit", type=positive, metavar="N", help="the first N only")
     parser.add_argument("--workers", type=positive, metavar="N", help="calls at a time: 1000")
-    parser.add_argument(
-        "--catalogs", choices=("image", "batch", "none"), default="image", help="as for `map`"
-    )
-    parser.add_argument(
-        "--no-catalogs", dest="catalogs", action="store_const", const="none",
-        help="as --catalogs none",
-    )  # fmt: skip
+    add_catalogs_arguments(parser)
     add_choice_arguments(parser, "of a worker: 1769; auto: as for --batch-size")
     parser.add_argument(
         "--budget", type=float, metavar="USD", help="for auto: the fastest that costs no more"

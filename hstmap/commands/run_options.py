@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hstmap.batch import RunParameters
 
-__all__ = ["add_detection_arguments", "check_workers_reach", "run_parameters"]
+__all__ = [
+    "add_catalogs_arguments",
+    "add_detection_arguments",
+    "check_workers_reach",
+    "run_parameters",
+]
 
 
 def add_detection_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +42,25 @@ def add_detection_arguments(parser: argparse.ArgumentParser) -> None:
     detection.add_argument(
         "--good-bits", metavar="BITS", help="data quality bits that do not mask a pixel: 64,512"
     )
+
+
+def add_catalogs_arguments(group: Any) -> None:
+    """Declare which FITS catalogues are made.
+
+    Parameters
+    ----------
+    group : argparse group or parser
+    """
+    # These are hstmap.batch.CATALOGS; a parser is made without what batches need.
+    group.add_argument(
+        "--catalogs", choices=("image", "batch", "none"), default="image",
+        help="FITS catalogues: a file an image; a file a task with a table an image, which S3 "
+        "charges far less for; or none (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--no-catalogs", dest="catalogs", action="store_const", const="none",
+        help="as --catalogs none",
+    )  # fmt: skip
 
 
 def check_workers_reach(urls: Iterable[str], what: str) -> None:
