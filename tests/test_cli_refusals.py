@@ -26,7 +26,7 @@ def place(tmp_path_factory):
 REFUSED = [
     ("map images -o new --limit 0", "0 is less than 1"),
     ("map images -o new --workers -1", "-1 is less than 1"),
-    ("map images -o new --limit many", "invalid positive value: 'many'"),
+    ("map images -o new --limit many", "'many' is no whole number"),
     ("map images -o new --batch-size 0", "0"),
     ("map images -o new --threshold nan --engine inprocess", "threshold"),
     ("map images -o new --threshold -1 --engine inprocess", "threshold"),
@@ -36,7 +36,7 @@ REFUSED = [
     ("map images -o new --min-pixels 0 --engine inprocess", "min_pixels|pixels"),
     ("map images -o new --good-bits x --engine inprocess", "bits"),
     ("map images -o new --retries -1 --engine inprocess", "retries"),
-    ("map images -o new --timeout 0 --engine inprocess", "timeout"),
+    ("map images -o new --timeout -1 --engine inprocess", "timeout"),
     ("map nowhere -o new", "nowhere is neither a file nor a folder"),
     ("map images -o out --threshold 9 --engine inprocess", "threshold is 1.5 there and 9.0 here"),
     ("map images -o new --engine spark", "invalid choice: 'spark'"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any, Final
 
+from hstmap.commands.numbers import positive
+
 __all__ = [
     "AUTO",
     "add_choice_arguments",
     "check_choice",
     "chosen_or_none",
     "number_or_auto",
-    "positive",
     "without_choice",
 ]
 
@@ -34,23 +35,6 @@ def number_or_auto(text: str) -> int | str:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number of 1 or more nor {AUTO!r}")
     return int(text)
-
-
-def positive(text: str) -> int:
-    """Parse a whole number of 1 or more.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    int
-    """
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
 
 
 def chosen_or_none(value: int | str | None) -> int | None:

@@ -19,7 +19,7 @@ _N_NAMED = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    from hstmap.commands.choice_options import positive
+    from hstmap.commands.numbers import positive
 
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="images, as for `map`")
     parser.add_argument("--to", required=True, type=Path, metavar="DIR", help="where they go")

@@ -18,7 +18,7 @@ _DEFAULT_OUT = "hstmap-info"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    from hstmap.commands.choice_options import positive
+    from hstmap.commands.numbers import positive
 
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="files, as for `map`")
     parser.add_argument(

@@ -30,7 +30,8 @@ _WORTH_SAYING_USD = 0.05
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    from hstmap.commands.choice_options import add_choice_arguments, positive
+    from hstmap.commands.choice_options import add_choice_arguments
+    from hstmap.commands.numbers import positive
     from hstmap.commands.run_options import add_catalogs_arguments, add_detection_arguments
 
     parser.add_argument("sources", metavar="SOURCE", nargs="*", help="images, see above")

@@ -13,7 +13,7 @@ HELP = "draw an image of a run with its sources"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    from hstmap.commands.choice_options import positive
+    from hstmap.commands.numbers import positive
 
     parser.add_argument("out", metavar="OUT", help="folder or s3://bucket/prefix of the run")
     parser.add_argument("rootname", metavar="ROOTNAME", help="which image")

@@ -23,7 +23,8 @@ HELP = "say what a run on Lambda would take and cost"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    from hstmap.commands.choice_options import add_choice_arguments, positive
+    from hstmap.commands.choice_options import add_choice_arguments
+    from hstmap.commands.numbers import positive
     from hstmap.commands.run_options import add_catalogs_arguments, add_detection_arguments
 
     parser.add_argument("sources", metavar="SOURCE", nargs="*", help="images, as for `map`")
