@@ -11,45 +11,82 @@ import io
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
+from arro3.core import DataType, Field, Schema
 
 from hstmap.wfc3.schema import Column
 
-__all__ = ["ARROW_TYPES", "arrow_schema", "described_table"]
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-ARROW_TYPES: Final = {
-    "f4": pa.float32(), "f8": pa.float64(), "i2": pa.int16(), "i4": pa.int32(),
-    "i8": pa.int64(), "str": pa.string(),
+__all__ = ["arrow_schema", "column_schema", "described_table", "table_metadata"]
+
+_ARROW_TYPES: Final = {
+    "f4": DataType.float32(), "f8": DataType.float64(), "i2": DataType.int16(),
+    "i4": DataType.int32(), "i8": DataType.int64(), "str": DataType.string(),
 }  # fmt: skip
 _VOTABLE: Final = "http://www.ivoa.net/xml/VOTable/v1.3"
 
 
 def arrow_schema(columns: Iterable[Column], text_lengths: Mapping[str, int]) -> pa.Schema:
-    """Make the Arrow schema of a table, with units and descriptions for every reader.
+    """Make the schema of a table that pyarrow writes, with units and descriptions for all readers.
 
     Parameters
     ----------
     columns : iterable of Column
     text_lengths : mapping of str to int
-        Longest text of each column of texts: astropy's tables need to know.
+        As for `table_metadata`.
 
     Returns
     -------
     pyarrow.Schema
     """
+    import pyarrow as pa
+
     columns = tuple(columns)
-    fields = [
-        pa.field(column.name, ARROW_TYPES[column.dtype], metadata=_given(column))
-        for column in columns
-    ]
-    metadata = (
+    return pa.schema(column_schema(columns), metadata=table_metadata(columns, text_lengths))
+
+
+def column_schema(columns: Iterable[Column]) -> Schema:
+    """Make the Arrow schema of a table, with what is known of each column in its field.
+
+    Parameters
+    ----------
+    columns : iterable of Column
+
+    Returns
+    -------
+    arro3.core.Schema
+    """
+    return Schema(
+        [
+            Field(column.name, _ARROW_TYPES[column.dtype], metadata=_given(column))
+            for column in columns
+        ]
+    )
+
+
+def table_metadata(columns: Iterable[Column], text_lengths: Mapping[str, int]) -> dict[str, str]:
+    """Say of a table as a whole what its readers look for.
+
+    Parameters
+    ----------
+    columns : iterable of Column
+    text_lengths : mapping of str to int
+        Longest text of each column of texts, bytes: astropy's tables need to know.
+
+    Returns
+    -------
+    dict of str to str
+        Metadata of the Parquet file.
+    """
+    columns = tuple(columns)
+    return (
         _astropy_metadata(columns, text_lengths)
         | _votable_metadata(columns, text_lengths)
         | _pandas_metadata(columns)
     )
-    return pa.schema(fields, metadata=metadata)
 
 
 def _given(column: Column) -> dict[str, str]:
@@ -97,23 +134,19 @@ def described_table(columns: Iterable[Column], values: dict[str, Any] | None = N
     )  # fmt: skip
 
 
-def _astropy_metadata(
-    columns: Sequence[Column], text_lengths: Mapping[str, int]
-) -> dict[bytes, bytes]:
+def _astropy_metadata(columns: Sequence[Column], text_lengths: Mapping[str, int]) -> dict[str, str]:
     """Describe columns as astropy's own Parquet writer does."""
     from astropy.table.meta import get_yaml_from_table
 
     lines = get_yaml_from_table(described_table(columns))
     lengths = {f"table::len::{name}": str(max(n, 1)) for name, n in text_lengths.items()}
     return {
-        b"table_meta_yaml": "\n".join(lines).encode(),
-        **{name.encode(): length.encode() for name, length in lengths.items()},
+        "table_meta_yaml": "\n".join(lines),
+        **lengths,
     }
 
 
-def _votable_metadata(
-    columns: Sequence[Column], text_lengths: Mapping[str, int]
-) -> dict[bytes, bytes]:
+def _votable_metadata(columns: Sequence[Column], text_lengths: Mapping[str, int]) -> dict[str, str]:
     """Describe columns in a VOTable without data, as VOParquet wants it."""
     from astropy.io.votable.tree import VOTableFile
 
@@ -134,15 +167,17 @@ def _votable_metadata(
             table.remove(data)
         ET.SubElement(table, f"{{{_VOTABLE}}}PARQUET", type="Parquet-local-XML")
     return {
-        b"IVOA.VOTable-Parquet.version": b"1.0",
-        b"IVOA.VOTable-Parquet.content": ET.tostring(root, encoding="utf-8", xml_declaration=True),
+        "IVOA.VOTable-Parquet.version": "1.0",
+        "IVOA.VOTable-Parquet.content": ET.tostring(
+            root, encoding="utf-8", xml_declaration=True
+        ).decode(),
     }
 
 
-def _pandas_metadata(columns: Sequence[Column]) -> dict[bytes, bytes]:
+def _pandas_metadata(columns: Sequence[Column]) -> dict[str, str]:
     """Give pandas what it keeps with a frame: ``frame.attrs["units"]``, and so on."""
     attributes = {
         "units": {column.name: column.unit for column in columns if column.unit},
         "descriptions": {column.name: column.description for column in columns},
     }
-    return {b"PANDAS_ATTRS": json.dumps(attributes).encode()}
+    return {"PANDAS_ATTRS": json.dumps(attributes)}

@@ -8,11 +8,9 @@ of sources.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Final
 
 import pyarrow as pa
@@ -20,17 +18,18 @@ import pyarrow.parquet as pq
 
 from hstmap.archive.manifest import Manifest
 from hstmap.errors import ConservationError, UsageError
-from hstmap.parquet_metadata import ARROW_TYPES, arrow_schema
+from hstmap.merge import merge
+from hstmap.parquet_metadata import arrow_schema, table_metadata
 from hstmap.parts import PlacedImage, placed_images
+from hstmap.reduce_plan import SourcesFile, slices_of_files
 from hstmap.run_record import MANIFEST_KEY, read_run_record
-from hstmap.sky import coverage_moc, healpix_29
+from hstmap.sky import coverage_moc
 from hstmap.storage import StorageOptions, Store, open_store
 from hstmap.wfc3.schema import (
     IMAGE_COLUMNS,
     SOURCE_COLUMNS,
     SUMMARY_COLUMNS,
     Column,
-    source_columns_of_image,
 )
 
 __all__ = ["COVERAGE_FILE", "IMAGES_FILE", "SOURCES_FILE", "Summary", "reduce_run"]
@@ -39,9 +38,6 @@ SOURCES_FILE: Final = "sources.parquet"
 IMAGES_FILE: Final = "images.parquet"
 COVERAGE_FILE: Final = "coverage.moc.fits"
 
-_ROWS_A_GROUP: Final = 262_144
-_PARTS_IN_MEMORY: Final = 16
-_N_AHEAD: Final = 4
 _NAMED_IN_MESSAGES: Final = 3
 
 
@@ -101,7 +97,7 @@ def reduce_run(out: str, options: StorageOptions | None = None) -> Summary:
             f"{', '.join(absent[:_NAMED_IN_MESSAGES])}: run the same map again to do them"
         )
     images = [placed[name] for name in names]
-    n_sources = _write_sources(store, images)
+    n_sources = _write_sources(store, images, options or StorageOptions())
     _write_images(store, images)
     coverage = coverage_moc(image.row["footprint"] for image in images if image.row["footprint"])
     if coverage is not None:
@@ -132,114 +128,18 @@ def _manifest_rootnames(store: Store) -> list[str]:
     return names
 
 
-class _PartTables:
-    """The sources of parts: the next ones are under way, the last few stay in memory."""
-
-    def __init__(self, store: Store, pool: ThreadPoolExecutor) -> None:
-        self._store = store
-        self._pool = pool
-        self._tables: OrderedDict[str, Future[pa.Table]] = OrderedDict()
-
-    def begin(self, part: str) -> None:
-        """See to it that a part will be there soon."""
-        if part not in self._tables:
-            self._tables[part] = self._pool.submit(self._read, part)
-        self._tables.move_to_end(part)
-        while len(self._tables) > _PARTS_IN_MEMORY:
-            self._tables.popitem(last=False)
-
-    def __getitem__(self, part: str) -> pa.Table:
-        return self._tables[part].result()
-
-    def _read(self, part: str) -> pa.Table:
-        return pq.read_table(pa.BufferReader(self._store.get(part)))
-
-
-def _source_tables(store: Store, images: list[PlacedImage]) -> Iterator[pa.Table]:
-    """Yield the sources of images in their order, in as large pieces as lie together."""
-    groups = [(part, list(group)) for part, group in groupby(images, lambda image: image.part)]
-    with ThreadPoolExecutor(_N_AHEAD) as pool:
-        tables = _PartTables(store, pool)
-        for i, (part, group) in enumerate(groups):
-            for soon, _ in reversed(groups[i : i + 1 + _N_AHEAD]):
-                tables.begin(soon)
-            for start, stop in _pieces(group):
-                table = tables[part].slice(start, stop - start)
-                if len(table) != stop - start:
-                    raise ConservationError(
-                        f"{store.url}/{part} says that it holds {stop} sources and holds "
-                        f"{len(tables[part])}: delete it and run the same map again"
-                    )
-                yield table
-
-
-def _pieces(images: list[PlacedImage]) -> Iterator[tuple[int, int]]:
-    """Join the rows of images of one part that follow each other."""
-    pieces: list[list[int]] = []
-    for image in images:
-        if pieces and pieces[-1][1] == image.start:
-            pieces[-1][1] = image.stop
-        else:
-            pieces.append([image.start, image.stop])
-    return ((start, stop) for start, stop in pieces if stop > start)
-
-
-def _write_sources(store: Store, images: list[PlacedImage]) -> int:
+def _write_sources(store: Store, images: list[PlacedImage], options: StorageOptions) -> int:
     """Write the table of sources and check that no row was lost on the way."""
     columns = (*SOURCE_COLUMNS, *SUMMARY_COLUMNS)
-    schema = arrow_schema(columns, _text_lengths(columns, images))
+    metadata = table_metadata(columns, _text_lengths(columns, images))
+    (slices,) = slices_of_files(images, 1)
+    report = merge(SourcesFile(store.url, SOURCES_FILE, slices, metadata, options))
     expected = sum(image.row["n_sources"] for image in images)
-    n_written = 0
-    tables = (_with_healpix(table).cast(schema) for table in _source_tables(store, images))
-    with (
-        store.writer(SOURCES_FILE) as file,
-        pq.ParquetWriter(
-            file,
-            schema,
-            compression="zstd",
-            # As in parts: measured values do not repeat.
-            use_dictionary=[column.name for column in source_columns_of_image()],
-        ) as writer,
-        ThreadPoolExecutor(1) as encoder,
-    ):
-        # While one piece is compressed, which takes most of the time, the next is made.
-        writing: Future[None] = encoder.submit(lambda: None)
-        for table in _in_groups(tables):
-            writing.result()
-            writing = encoder.submit(_write_groups, writer, table)
-            n_written += len(table)
-        writing.result()
-        if n_written != expected:
-            raise ConservationError(
-                f"the images count {expected} sources, the summary has {n_written}"
-            )
-    return n_written
-
-
-def _with_healpix(table: pa.Table) -> pa.Table:
-    """Append the columns that only the summary has."""
-    (column,) = SUMMARY_COLUMNS
-    index = healpix_29(table["ra"].to_numpy(), table["dec"].to_numpy())
-    return table.append_column(column.name, pa.array(index))
-
-
-def _in_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Cut tables into whole row groups, wherever parts begin and end; the rest comes last."""
-    waiting: list[pa.Table] = []
-    for table in tables:
-        waiting.append(table)
-        n_waiting = sum(map(len, waiting))
-        if n_waiting >= _ROWS_A_GROUP:
-            together = pa.concat_tables(waiting)
-            n = n_waiting - n_waiting % _ROWS_A_GROUP
-            yield together.slice(0, n)
-            waiting = [together.slice(n)]
-    if waiting:
-        yield pa.concat_tables(waiting)
-
-
-def _write_groups(writer: pq.ParquetWriter, table: pa.Table) -> None:
-    writer.write_table(table.combine_chunks(), row_group_size=_ROWS_A_GROUP)
+    if report.n_sources != expected:
+        raise ConservationError(
+            f"the images count {expected} sources, the summary has {report.n_sources}"
+        )
+    return report.n_sources
 
 
 def _text_lengths(columns: Iterable[Column], images: Iterable[PlacedImage]) -> dict[str, int]:
@@ -257,6 +157,6 @@ def _write_images(store: Store, images: list[PlacedImage]) -> None:
         values = [image.row[column.name] for image in images]
         if column.dtype in ("f4", "f8"):
             values = [float("nan") if value is None else value for value in values]
-        columns.append(pa.array(values, type=ARROW_TYPES[column.dtype]))
+        columns.append(pa.array(values, type=schema.field(column.name).type))
     with store.writer(IMAGES_FILE) as file:
         pq.write_table(pa.Table.from_arrays(columns, schema=schema), file, compression="zstd")

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import reduce as benchmark
 from benchmarks.reduce import Size, judge, write_run
-from hstmap import summary
+from hstmap import merge
 from hstmap.archive.manifest import Manifest
 from hstmap.run_record import MANIFEST_KEY
 from hstmap.summary import reduce_run
@@ -68,15 +68,15 @@ def test_a_manifest_in_any_order_gives_its_own_order(mapped, seed):
 
 def test_only_so_many_parts_are_held(mapped, monkeypatch):
     held = []
-    real = summary._PartTables.begin
+    real = merge._Parts.begin
 
     def begin(self, part):
         real(self, part)
         held.append(len(self._tables))
 
-    monkeypatch.setattr(summary._PartTables, "begin", begin)
+    monkeypatch.setattr(merge._Parts, "begin", begin)
     reduce_run(str(mapped))
-    assert max(held) == summary._PARTS_IN_MEMORY < SIZE.n_parts
+    assert max(held) <= merge._N_AHEAD + 1 < SIZE.n_parts
 
 
 def test_measured_values_are_kept_without_a_dictionary(mapped):

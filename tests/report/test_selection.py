@@ -11,7 +11,7 @@ from astropy.coordinates import SkyCoord
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hstmap import summary
+from hstmap import merge, summary
 from hstmap.errors import UsageError
 from hstmap.report.cone import Cone
 from hstmap.report.results import RunResults
@@ -31,7 +31,7 @@ def out(tmp_path_factory):
     """A run, reduced into row groups of a few sources."""
     folder = write_run(tmp_path_factory.mktemp("selection"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(summary, "_ROWS_A_GROUP", ROWS)
+        patch.setattr(merge, "_ROWS_A_GROUP", ROWS)
         summary.reduce_run(str(folder))
     return folder
 
