@@ -11,9 +11,17 @@ from typing import Any, Final
 
 from hstmap.errors import UsageError
 
-__all__ = ["CONFIG_FILE", "Settings", "load_settings"]
+__all__ = ["CONFIG_FILE", "WORKER_ENVIRONMENT", "Settings", "load_settings"]
 
 CONFIG_FILE: Final = "lithops_config.yaml"
+#: Variables of every worker's process, unless its surroundings say otherwise. A worker has about
+#: one CPU: more threads of NumPy's or of obstore's (Tokio's) only wait for each other. With one,
+#: fetching an image takes some 10 % less CPU time, and a worker 15 MB less.
+WORKER_ENVIRONMENT: Final = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "TOKIO_WORKER_THREADS": "1",
+}
 _SECTION: Final = "hstmap"
 _DEFAULT_LITHOPS: Final = {
     "lithops": {"backend": "localhost", "storage": "localhost"},

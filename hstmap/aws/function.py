@@ -9,6 +9,7 @@ import hstmap
 from hstmap.aws.event import python_version
 from hstmap.aws.package import HANDLER
 from hstmap.aws.settings import AwsSettings
+from hstmap.config import WORKER_ENVIRONMENT
 
 __all__ = [
     "VERSION_TAGS",
@@ -30,8 +31,7 @@ _EVENT_POLICY: Final = {"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 9
 
 def worker_environment(settings: AwsSettings) -> dict[str, str]:
     """Return the variables of the workers."""
-    # A worker has about one CPU: more threads would only wait for each other.
-    return {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **settings.environment}
+    return {**WORKER_ENVIRONMENT, **settings.environment}
 
 
 def _configuration(settings: AwsSettings) -> dict[str, Any]:

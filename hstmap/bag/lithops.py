@@ -33,6 +33,7 @@ from hstmap.bag.pilot import PilotTransport
 from hstmap.bag.pool import LocalPool, n_cpus
 from hstmap.bag.task import EngineOptions
 from hstmap.bag.transport import Transport
+from hstmap.config import WORKER_ENVIRONMENT
 from hstmap.errors import UsageError
 
 __all__ = ["LithopsEngine", "import_lithops"]
@@ -154,7 +155,8 @@ def _start_runner(
     search = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     if preload:
         command = [command[0], "-c", _PRELOADED, " ".join(preload), *command[1:]]
-    surroundings = os.environ | {"TMPDIR": TEMP_DIR, "PYTHONPATH": os.pathsep.join(search)}
+    own = {"TMPDIR": TEMP_DIR, "PYTHONPATH": os.pathsep.join(search)}
+    surroundings = WORKER_ENVIRONMENT | os.environ | own
     with environment.jobs_lock:
         if job_key in environment.stopped_jobs:
             return None

@@ -146,7 +146,8 @@ def test_what_changed_in_the_configuration_is_changed(account, session, deployed
     found = client.get_function(FunctionName=deployed.function)
     current = found["Configuration"]
     assert (current["MemorySize"], current["Timeout"]) == (512, 25)
-    assert current["Environment"]["Variables"]["A"] == "b"
+    variables = current["Environment"]["Variables"]
+    assert (variables["A"], variables["TOKIO_WORKER_THREADS"]) == ("b", "1")
     assert found["Tags"]["team"] == "archive"
     assert current["LoggingConfig"]["LogFormat"] == "JSON"
     policy = client.get_function_event_invoke_config(FunctionName=deployed.function)

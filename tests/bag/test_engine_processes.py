@@ -142,6 +142,19 @@ def test_temporary_files_of_tasks_lie_where_they_do_here(pilot: Engine) -> None:
     assert values(pilot, folder, [1]) == [tempfile.gettempdir()]
 
 
+def threads_asked_for(_: int) -> tuple[str | None, str | None]:
+    return os.environ.get("OMP_NUM_THREADS"), os.environ.get("TOKIO_WORKER_THREADS")
+
+
+def test_workers_have_one_thread_each_unless_more_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TOKIO_WORKER_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with make_engine("lithops", EngineOptions(n_workers=1)) as engine:
+        assert values(engine, threads_asked_for, [1]) == [("3", "1")]
+
+
 def test_workers_import_what_the_client_can(
     pilot: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
