@@ -56,11 +56,10 @@ def hstmap_run(job: Job) -> Iterator[Runner]:
     from hstmap.archive.manifest import Manifest
     from hstmap.bag.engine import EngineOptions, make_engine
     from hstmap.batch import RunParameters
-    from hstmap.pipeline import RunOptions, plan_run, run_map
+    from hstmap.pipeline import BATCH_MODULES, RunOptions, plan_run, run_map
 
-    with make_engine(
-        "lithops", EngineOptions(n_workers=job.n_workers, preload=("hstmap.worker",))
-    ) as engine:
+    how = EngineOptions(n_workers=job.n_workers, preload=BATCH_MODULES)
+    with make_engine("lithops", how) as engine:
 
         def run(job: Job) -> None:
             rows = [{"rootname": root_of(path), "key": path} for path in job.inputs]

@@ -32,7 +32,7 @@ from benchmarks.throttled_s3 import MB_S, throttled_s3
 from hstmap.archive.manifest import Manifest
 from hstmap.bag.engine import Engine, EngineOptions, make_engine
 from hstmap.batch import RunParameters
-from hstmap.pipeline import RunOptions, plan_run, run_map
+from hstmap.pipeline import BATCH_MODULES, RunOptions, plan_run, run_map
 from hstmap.storage import StorageOptions
 
 #: A run and its time: seconds of the clock, and of the CPU of all its processes.
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             n_workers=n_workers,
         )
         started = time.perf_counter()
-        how = EngineOptions(n_workers=n_workers, preload=("hstmap.worker",))
+        how = EngineOptions(n_workers=n_workers, preload=BATCH_MODULES)
         with make_engine("lithops", how) as engine:
             runs = Runs(engine, options, folder, expected)
             # The first image of each worker: its start, its imports, its caches.

@@ -42,12 +42,16 @@ if TYPE_CHECKING:
     from hstmap.archive.manifest import Manifest
 
 __all__ = [
+    "BATCH_MODULES",
     "MapResult",
     "RunOptions",
     "RunPlan",
     "plan_run",
     "run_map",
 ]
+
+#: What doing batches imports: engines for them had best preload it.
+BATCH_MODULES: Final = ("hstmap.worker",)
 
 _LARGEST_BATCH: Final = 100
 _BATCHES_A_WORKER: Final = 8

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pandas as pd
 import pytest
 
 from hstmap.archive.manifest import Manifest
+from hstmap.bag import engine
+from hstmap.bag.engine import make_engine
 from hstmap.cli import main
+from hstmap.pipeline import BATCH_MODULES
 from support.archive import write_archive, write_broken_files
 
 
@@ -87,6 +92,21 @@ def test_headers_are_told_with_the_keywords_asked_for(images, tmp_path, capsys):
     assert set(table["FILTER"].dropna()) == {"F160W", "F125W"}
     assert hstmap("info", images, "-o", out, *options) == 0
     assert "0 read now" in capsys.readouterr().out
+
+
+def test_workers_import_before_what_their_tasks_need_and_no_more(images, tmp_path, monkeypatch):
+    made = []
+
+    def watched(name, options, *further):
+        made.append(options)
+        return make_engine("inprocess", options, *further)
+
+    monkeypatch.setattr(engine, "make_engine", watched)
+    assert hstmap("info", images, "-o", tmp_path / "info") == 0
+    assert hstmap("map", images, "-o", tmp_path / "out", "--limit", 1) == 0
+    assert [tuple(options.preload) for options in made] == [(), BATCH_MODULES]
+    for module in BATCH_MODULES:
+        assert importlib.util.find_spec(module) is not None
 
 
 def test_files_that_are_none_have_a_row_that_says_so(images, tmp_path, capsys):

@@ -31,7 +31,6 @@ def engine_options(settings: Settings, **further: Any) -> EngineOptions:
         retries=settings.retries,
         timeout_s=settings.timeout_s,
         lithops_config=settings.lithops_config(),
-        preload=("hstmap.worker",),
         **further,
     )
 

@@ -288,7 +288,7 @@ def map_batches(
     from hstmap.bag.ledger import Ledger
     from hstmap.bag.progress import Progress
     from hstmap.commands.engines import engine_options, where_it_runs
-    from hstmap.pipeline import run_map
+    from hstmap.pipeline import BATCH_MODULES, run_map
     from hstmap.storage import open_store
     from hstmap.wfc3.schema import FAILED_OUTCOMES
 
@@ -304,7 +304,7 @@ def map_batches(
         Progress(n_images, unit="image", stream=console.stderr, quiet=arguments.quiet) as progress,
         make_engine(
             settings.engine,
-            engine_options(settings, first_timeout_s=first_timeout_s),
+            engine_options(settings, first_timeout_s=first_timeout_s, preload=BATCH_MODULES),
             [ledger, requests],
             account,
         ) as engine,
