@@ -13,7 +13,6 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 from hstmap.bag.engine import Attempt, Engine
@@ -110,13 +109,8 @@ class RequestLog:
         self._hearing.__enter__()
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._hearing.__exit__(error_type, error, traceback)
+    def __exit__(self, *error: Any) -> None:
+        self._hearing.__exit__(*error)
 
     def _hear(self, counts: RequestCounts) -> None:
         self._heard.setdefault(self._origin, RequestCounts()).__iadd__(counts)

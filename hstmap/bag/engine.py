@@ -12,7 +12,6 @@ import os
 import socket
 import time
 from collections.abc import Generator, Iterable, Sequence
-from types import TracebackType
 from typing import Protocol, Self
 
 from hstmap.bag.events import Observer
@@ -99,12 +98,7 @@ class Engine(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_error: object) -> None: ...
 
 
 class TransportEngine:
@@ -173,12 +167,7 @@ class TransportEngine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
 
