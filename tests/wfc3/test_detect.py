@@ -115,10 +115,10 @@ def test_an_image_without_noise_is_rejected():
 @pytest.mark.parametrize(
     ("message", "n_failures", "expected"),
     [
-        ("internal pixel buffer full: The limit of 300000 active object pixels", 1, "levels"),
-        ("object deblending overflow: limit of 1024 sub-objects", 2, "8 deblending levels"),
-        ("object deblending overflow: limit of 1024 sub-objects", 3, "no deblending"),
-        ("internal pixel buffer full", 5, "threshold x 4"),
+        ("internal pixel buffer full: The limit of 300000 active object pixels", 2, "levels"),
+        ("object deblending overflow: limit of 1024 sub-objects", 3, "8 deblending levels"),
+        ("object deblending overflow: limit of 1024 sub-objects", 4, "no deblending"),
+        ("internal pixel buffer full", 6, "threshold x 4"),
     ],
 )
 def test_overflow_climbs_the_ladder(monkeypatch, message, n_failures, expected):
@@ -137,6 +137,53 @@ def test_overflow_climbs_the_ladder(monkeypatch, message, n_failures, expected):
     assert expected in detection.relaxed
     assert sep.get_extract_pixstack() == 300_000
     assert sep.get_sub_object_limit() == 1024
+
+
+@pytest.mark.parametrize("n_failures", [0, 1])
+def test_a_stack_of_seps_own_size_is_not_made_at_once(monkeypatch, n_failures):
+    """What overflows the smaller one has the same sources from SEP's own, and no note of it."""
+    stacks = []
+
+    def extract(*args, **options):
+        stacks.append(sep.get_extract_pixstack())
+        if len(stacks) <= n_failures:
+            raise Exception("internal pixel buffer full: The limit of 50000 active object pixels")
+        return real(*args, **options)
+
+    expected = detect(make_image(stars=STARS, flux=60.0), PRESETS["default"])
+    real = sep.extract
+    monkeypatch.setattr(detect_module.sep, "extract", extract)
+    detection = detect(make_image(stars=STARS, flux=60.0), PRESETS["default"])
+    assert stacks == [50_000, 300_000][: n_failures + 1]
+    assert detection.relaxed == ""
+    np.testing.assert_array_equal(detection.objects, expected.objects)
+
+
+def test_a_full_smaller_stack_gives_the_sources_that_seps_own_does(monkeypatch):
+    """One blob of more pixels than the smaller stack has places, and stars beside it."""
+    y, x = np.mgrid[:600, :600]
+    blob = 50.0 * np.exp(-((np.hypot(x - 300, y - 300) / 170.0) ** 8))
+
+    def found():
+        image = make_image(shape=(600, 600), stars=STARS)
+        image.data[:] += blob.astype(np.float32)
+        parameters = dataclasses.replace(PRESETS["default"], mesh=600, mesh_filter=1)
+        return detect(image, parameters)
+
+    ours = found()
+    assert ours.objects["npix"].max() > 50_000
+    assert ours.relaxed == ""
+    monkeypatch.setattr(detect_module, "_SMALL_PIXEL_STACK", 300_000)
+    np.testing.assert_array_equal(found().objects, ours.objects)
+
+
+def test_background_and_noise_are_planes_of_their_own():
+    image = dataclasses.replace(make_image(stars=STARS), err=None)
+    model = sep.Background(image.data.copy(), mask=image.mask, bw=64, bh=64, fw=3, fh=3)
+    detection = detect(image, dataclasses.replace(PRESETS["default"], mesh=64, mesh_filter=3))
+    np.testing.assert_array_equal(detection.background, model.back())
+    np.testing.assert_array_equal(detection.err, model.rms())
+    assert detection.data is image.data
 
 
 def test_the_ladder_ends_in_an_outcome(monkeypatch):
