@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 from bisect import bisect_right, insort
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -98,6 +99,9 @@ class RangedFile(io.RawIOBase):
     def view(self, start: int, end: int) -> memoryview:
         """Return the bytes of [start, end) without a copy, where they were fetched in one piece.
 
+        Who views one array after another has one of them in memory at a time, where the file is
+        mapped.
+
         Parameters
         ----------
         start, end : int
@@ -109,6 +113,7 @@ class RangedFile(io.RawIOBase):
             Read-only.
         """
         self._check_open()
+        self._put_aside(start)
         pieces = self._pieces(start, end)
         return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
 
@@ -162,6 +167,13 @@ class RangedFile(io.RawIOBase):
             pieces.append(block[position - block_start : stop - block_start])
             position = stop
         return pieces
+
+    def _put_aside(self, end: int) -> None:
+        """Take mapped bytes before `end` out of memory; who looks at them has them there again."""
+        for block_start, block in self._blocks.items():
+            nbytes = min(end - block_start, len(block)) // mmap.PAGESIZE * mmap.PAGESIZE
+            if isinstance(block.obj, mmap.mmap) and nbytes > 0:
+                block.obj.madvise(mmap.MADV_DONTNEED, 0, nbytes)
 
     def _end_of(self, index: int) -> int:
         start = self._starts[index]

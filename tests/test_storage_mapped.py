@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hstmap.storage_mapped import MAPPED_FROM_NBYTES, map_range
 
 DATA = os.urandom(MAPPED_FROM_NBYTES) + b"the rest"
 linux_only = pytest.mark.skipif(
-    not hasattr(mmap, "MAP_POPULATE"), reason="mapped files are not read ahead here"
+    not hasattr(mmap, "MADV_WILLNEED"), reason="mapped files are not read ahead here"
 )
 
 
@@ -56,7 +57,7 @@ def test_a_file_that_is_gone_is_left_to_others(tmp_path: Path) -> None:
 def test_a_system_that_cannot_read_ahead_maps_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(mmap, "MAP_POPULATE", raising=False)
+    monkeypatch.delattr(mmap, "MADV_WILLNEED", raising=False)
     assert map_range(path, (0, len(DATA)), len(DATA)) is None
     assert open_store(str(path.parent)).get(path.name) == DATA
 
@@ -81,6 +82,34 @@ def test_a_large_file_that_was_replaced_keeps_its_first_bytes_and_refuses_the_re
     assert file.read(MAPPED_FROM_NBYTES) == DATA[:MAPPED_FROM_NBYTES]
     with pytest.raises(StorageError, match="was replaced while it was being read"):
         file.read()
+
+
+def resident_nbytes(name: str) -> int:
+    """Count the bytes of a mapped file that this process has in its memory."""
+    maps = Path("/proc/self/smaps").read_text()
+    (found,) = re.findall(rf"{re.escape(name)}\n.*?^Rss:\s+(\d+) kB", maps, re.M | re.S)
+    return int(found) * 1024
+
+
+@linux_only
+def test_a_file_that_waits_takes_no_memory_of_the_process(path: Path) -> None:
+    file = open_store(str(path.parent)).open_ranged(path.name, len(DATA))
+    assert resident_nbytes(path.name) == 0
+    assert file.view(0, len(DATA)) == DATA
+    assert resident_nbytes(path.name) >= len(DATA)
+
+
+@linux_only
+def test_what_was_viewed_leaves_when_what_follows_is_viewed_and_can_be_viewed_again(
+    path: Path,
+) -> None:
+    file = open_store(str(path.parent)).open_ranged(path.name, len(DATA))
+    begin = file.view(0, 800_000)
+    assert begin == DATA[:800_000]
+    end = file.view(800_001, len(DATA))
+    assert resident_nbytes(path.name) < 400_000  # the pages around it come along
+    assert (begin, end) == (DATA[:800_000], DATA[800_001:])
+    assert file.view(10, 500_000) == DATA[10:500_000]
 
 
 @linux_only
