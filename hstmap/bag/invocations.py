@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 from hstmap.bag.outcome import attempt_call
 from hstmap.bag.task import EngineOptions, RemoteError, Stage
 from hstmap.bag.transport import Call, CallEnded, CallNames, CallStarted, EngineRequests, Report
-from hstmap.bag.wire import Packer, Reply, call_ended
+from hstmap.bag.wire import Packer, Reply, call_ended, call_lost
 from hstmap.errors import EngineError
 from hstmap.storage_counts import CallRequests
 
@@ -154,17 +154,13 @@ class InvocationTransport:
     def submit(self, calls: Sequence[Call]) -> None:
         """Invoke the function for each call."""
         assert self._packer is not None, "begin comes first"
-        packed: dict[float | None, list[tuple[int, bytes]]] = {}  # by their time limits
-        for call in calls:
-            payload = self._packer.pack_payload(call.payload)
-            if isinstance(payload, RemoteError):
-                self._reports.append(
-                    CallEnded(call.call_id, "unpicklable", error=payload, ended_s=time.time())
-                )
-            else:
-                packed.setdefault(call.timeout_s, []).append((call.call_id, payload))
+        packed, refused = self._packer.pack_calls(calls)
+        self._reports += refused
+        by_limit: dict[float | None, list[tuple[int, bytes]]] = {}
+        for call, payload in packed:
+            by_limit.setdefault(call.timeout_s, []).append((call.call_id, payload))
         is_first = not self._sent
-        for timeout_s, alike in packed.items():
+        for timeout_s, alike in by_limit.items():
             payloads = [payload for _, payload in alike]
             tickets = self._must(self._mailbox.send, self._program, payloads, timeout_s)
             now = self._clock()
@@ -314,13 +310,4 @@ class InvocationTransport:
         sent = self._sent.pop(ticket)
         names = self._names(ticket)
         self._mailbox.cancel((ticket,))
-        self._reports.append(
-            CallEnded(
-                sent.call_id,
-                "lost",
-                error=RemoteError("WorkerLost", reason, retryable=True),
-                ended_s=time.time(),
-                nbytes_in=sent.nbytes_in,
-                names=names,
-            )
-        )
+        self._reports.append(call_lost(sent.call_id, reason, sent.nbytes_in, names))

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Protocol
 
 from hstmap.bag.home import listen_at
-from hstmap.bag.task import EngineOptions, RemoteError, Stage, WorkerInfo
-from hstmap.bag.transport import Call, CallEnded, CallNames, CallStarted, EngineRequests, Report
-from hstmap.bag.wire import Packer, Reply, call_ended
+from hstmap.bag.task import EngineOptions, Stage, WorkerInfo
+from hstmap.bag.transport import Call, CallNames, CallStarted, EngineRequests, Report
+from hstmap.bag.wire import Packer, Reply, call_ended, call_lost
 from hstmap.bag.worker import Hello, Setup, Work
 from hstmap.errors import EngineError
 
@@ -110,14 +110,9 @@ class PilotTransport:
     def submit(self, calls: Sequence[Call]) -> None:
         """Hand calls to idle workers."""
         assert self._packer is not None, "begin comes first"
-        for call in calls:
-            payload = self._packer.pack_payload(call.payload)
-            if isinstance(payload, RemoteError):
-                self._reports.append(
-                    CallEnded(call.call_id, "unpicklable", error=payload, ended_s=time.time())
-                )
-            else:
-                self._backlog.append((call.call_id, payload))
+        packed, refused = self._packer.pack_calls(calls)
+        self._reports += refused
+        self._backlog += [(call.call_id, payload) for call, payload in packed]
         self._dispatch()
 
     def poll(self, timeout_s: float | None) -> Sequence[Report]:
@@ -269,20 +264,8 @@ class PilotTransport:
         if worker.call_id is None:
             return
         reason = None if worker.info is None else self._pool.why_lost(worker.info.index)
-        error = RemoteError(
-            "WorkerLost",
-            reason or "its process ended before it could answer (killed, or out of memory?)",
-            retryable=True,
-        )
-        self._reports.append(
-            CallEnded(
-                worker.call_id,
-                "lost",
-                error=error,
-                ended_s=time.time(),
-                nbytes_in=worker.nbytes_in,
-            )
-        )
+        reason = reason or "its process ended before it could answer (killed, or out of memory?)"
+        self._reports.append(call_lost(worker.call_id, reason, worker.nbytes_in))
 
     def _dispatch(self) -> None:
         while self._backlog and self._idle:

@@ -12,7 +12,7 @@ import socket
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -31,11 +31,11 @@ from hstmap.bag.outcome import (
 )
 from hstmap.bag.policy import TRANSIENT_ERRORS
 from hstmap.bag.task import RemoteError, Stage, Status, WorkerInfo
-from hstmap.bag.transport import CallEnded
+from hstmap.bag.transport import Call, CallEnded, CallNames
 from hstmap.errors import EngineError
 from hstmap.storage_counts import CallRequests, RequestCounts, heard_by
 
-__all__ = ["Packer", "Program", "Reply", "call_ended", "perform"]
+__all__ = ["Packer", "Program", "Reply", "call_ended", "call_lost", "perform"]
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,30 @@ class Packer:
             return data
         return _unpicklable("payload", payload, packed.error)
 
+    def pack_calls(self, calls: Iterable[Call]) -> tuple[list[tuple[Call, bytes]], list[CallEnded]]:
+        """Pickle the payloads of calls.
+
+        Parameters
+        ----------
+        calls : iterable of Call
+
+        Returns
+        -------
+        list of (Call, bytes), list of CallEnded
+            Those that can be sent, and the ends of those that cannot.
+        """
+        packed: list[tuple[Call, bytes]] = []
+        refused: list[CallEnded] = []
+        for call in calls:
+            payload = self.pack_payload(call.payload)
+            if isinstance(payload, RemoteError):
+                refused.append(
+                    CallEnded(call.call_id, "unpicklable", error=payload, ended_s=time.time())
+                )
+            else:
+                packed.append((call, payload))
+        return packed, refused
+
     def _pack(self, thing: Any) -> Outcome:
         for module in self._by_value:
             cloudpickle.register_pickle_by_value(module)
@@ -164,6 +188,20 @@ def call_ended(call_id: int, reply: Reply, *, cold: bool, nbytes_in: int) -> Cal
         nbytes_in=nbytes_in,
         nbytes_out=len(reply.value),
         requests=CallRequests(work=reply.requests),
+    )
+
+
+def call_lost(
+    call_id: int, reason: str, nbytes_in: int, names: CallNames | None = None
+) -> CallEnded:
+    """Report a call whose worker will not answer any more; another attempt may help."""
+    return CallEnded(
+        call_id,
+        "lost",
+        error=RemoteError("WorkerLost", reason, retryable=True),
+        ended_s=time.time(),
+        nbytes_in=nbytes_in,
+        names=CallNames() if names is None else names,
     )
 
 

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from hypothesis import strategies as st
 
 from hstmap.bag.engine import RemoteError, Stage
 from hstmap.bag.policy import TRANSIENT_ERRORS
-from hstmap.bag.transport import CallEnded
-from hstmap.bag.wire import Packer, Program, call_ended, perform
+from hstmap.bag.transport import Call, CallEnded, CallNames
+from hstmap.bag.wire import Packer, Program, call_ended, call_lost, perform
 from hstmap.errors import EngineError, UsageError
 
 
@@ -51,6 +52,29 @@ def test_arrays_come_back_equal() -> None:
     np.testing.assert_array_equal(found.value, array)
     assert found.value.dtype == array.dtype
     assert found.nbytes_out > array.nbytes
+
+
+def test_calls_that_cannot_travel_have_ended_and_the_others_keep_their_order() -> None:
+    calls = [Call(1, "one"), Call(2, threading.Lock()), Call(3, "three", 5.0)]
+    packed, refused = Packer(shared_path=True).pack_calls(calls)
+    assert [(call, pickle.loads(payload)) for call, payload in packed] == [
+        (calls[0], "one"), (calls[2], "three")
+    ]  # fmt: skip
+    (end,) = refused
+    assert (end.call_id, end.status) == (2, "unpicklable")
+    assert end.error is not None
+    assert "the payload cannot be pickled" in end.error.message
+    assert not end.error.retryable
+
+
+@pytest.mark.parametrize("names", [None, CallNames("request", "call")])
+def test_a_call_that_is_lost_may_be_made_again(names: CallNames | None) -> None:
+    end = call_lost(7, "it is gone", 123, names)
+    assert (end.call_id, end.status, end.nbytes_in) == (7, "lost", 123)
+    assert end.error is not None
+    assert (end.error.type_name, end.error.message) == ("WorkerLost", "it is gone")
+    assert end.error.retryable
+    assert end.names == (names or CallNames())
 
 
 class ComesApart:
