@@ -92,6 +92,35 @@ def test_an_environment_is_killed_after_a_time(local_aws, deploy, runs_of):
     assert 300 <= run.report.duration_ms < 300 * 50
 
 
+FORKS = """
+import multiprocessing, time
+def handler(event, context):
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(event,))
+    child.start()
+    child.join()
+    return child.exitcode
+"""
+
+
+def test_a_killed_call_leaves_its_environment(local_aws, deploy, runs_of):
+    name = deploy(FORKS, MemorySize=1769)
+    local_aws.faults.add(Fault("kill-call", function=name, delay_s=0.3))
+    assert [deploy.invoke(name, seconds)["Payload"] for seconds in (60, 0)] == [-9, 0]
+    killed, after = runs_of(name)
+    assert (killed.is_cold, after.is_cold) == (True, False)
+    assert killed.environment == after.environment
+    assert 300 <= killed.report.duration_ms < 60_000
+
+
+def test_where_nothing_is_forked_a_killed_call_is_a_killed_environment(local_aws, deploy, runs_of):
+    name = deploy(STEPS)
+    local_aws.faults.add(Fault("kill-call", function=name, delay_s=0.2))
+    answer = deploy.invoke(name, {"n_steps": 400})
+    assert answer["Payload"]["errorType"] == "Runtime.ExitError"
+    assert deploy.invoke(name, {"n_steps": 0})["Payload"] == "done"
+    assert [run.is_cold for run in runs_of(name)] == [True, True]
+
+
 def test_an_answer_that_is_lost_leaves_its_work_done(local_aws, deploy, runs_of):
     source = (
         "import boto3\n"

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from hstmap.aws.local import LocalAws, LocalAwsOptions
 from hstmap.aws.local.cgroups import find_cgroups
 from hstmap.aws.local.processes import marked_processes
 from hstmap.aws.local.run_folder import RunFolder
+from hstmap.aws.local.s3_log import charged
 from hstmap.errors import EngineError, UsageError
 
 # A loopback AWS with one idle and one busy environment, that says where it is.
@@ -212,6 +214,47 @@ def test_options_that_cannot_be_meant_are_refused(options):
         LocalAwsOptions(**options)
 
 
+#: For what `ask_of_each_kind` asks.
+CHARGED = Counter({"get": 4, "put": 4, "list": 1, "delete": 2})
+
+
+def ask_of_each_kind(s3, bucket):
+    """Two objects, one of them in parts; what is not there is charged, too."""
+    s3.put_object(Bucket=bucket, Key="a", Body=b"x")
+    s3.get_object(Bucket=bucket, Key="a")
+    s3.head_object(Bucket=bucket, Key="a")
+    for ask in (s3.get_object, s3.head_object):
+        with pytest.raises(s3.exceptions.ClientError):
+            ask(Bucket=bucket, Key="nothing")
+    s3.list_objects_v2(Bucket=bucket)
+    upload = {"Bucket": bucket, "Key": "b"}
+    upload["UploadId"] = s3.create_multipart_upload(**upload)["UploadId"]
+    part = s3.upload_part(**upload, PartNumber=1, Body=b"y")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    s3.complete_multipart_upload(**upload, MultipartUpload=parts)
+    s3.delete_object(Bucket=bucket, Key="a")
+    s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "b"}]})
+
+
+def test_motos_s3_counts_what_would_be_charged(local_aws):
+    s3 = local_aws.client("s3")
+    s3.create_bucket(Bucket="charged")
+    before = local_aws.s3_charged
+    ask_of_each_kind(s3, "charged")
+    assert local_aws.s3_charged - before == CHARGED
+
+
+def test_what_s3_itself_got_wrong_is_not_charged():
+    answers = {
+        ("GET", 200): 3,
+        ("GET", 503): 5,
+        ("HEAD", 404): 1,
+        ("POST", 500): 1,
+        ("LIST", 200): 2,
+    }
+    assert charged(answers) == Counter({"get": 4, "list": 2})
+
+
 def test_seaweedfs_can_be_the_s3(tmp_path, deployer_for):
     options = LocalAwsOptions(s3="seaweedfs", state_folder=tmp_path / "state")
     aws = LocalAws(options)
@@ -237,6 +280,9 @@ def test_seaweedfs_can_be_the_s3(tmp_path, deployer_for):
         )
         deploy = deployer_for(aws)
         assert deploy.invoke(deploy(source, MemorySize=1769))["Payload"] == 10
+        before = aws.s3_charged
+        ask_of_each_kind(s3, "load")
+        assert aws.s3_charged - before == CHARGED
     assert marked_processes(f"{tmp_path}/") == []
     assert not (tmp_path / "state").exists()
 

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import time
 import uuid
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from hstmap.aws.local.endings import Ending, died, timed_out
 from hstmap.aws.local.functions import Function
 from hstmap.aws.local.launch import Host, launch
 from hstmap.aws.local.output import Output
+from hstmap.aws.local.processes import marked_processes, youngest_process
 from hstmap.aws.local.runtime_api import RuntimeApi
 
 __all__ = ["Environment", "Invocation"]
@@ -154,6 +156,13 @@ class Environment:
         if not self._is_killed:
             self._is_killed = True
             self._kill_processes()
+
+    def kill_youngest(self) -> None:
+        """Kill the process that was started last, as the kernel may where memory is wanting."""
+        youngest = youngest_process(marked_processes(str(self._folder)))
+        if youngest is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(youngest, signal.SIGKILL)
 
     @property
     def is_alive(self) -> bool:

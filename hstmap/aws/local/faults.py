@@ -18,6 +18,7 @@ FaultKind = Literal[
     "duplicate",
     "kill-before-init",
     "kill-midway",
+    "kill-call",
     "kill-at-response",
     "slow-start",
 ]
@@ -28,6 +29,7 @@ FAULT_KINDS: tuple[FaultKind, ...] = (
     "duplicate",
     "kill-before-init",
     "kill-midway",
+    "kill-call",
     "kill-at-response",
     "slow-start",
 )
@@ -44,7 +46,9 @@ class Fault:
         and never runs. ``duplicate``: it runs twice under one request id.
         ``kill-before-init``: the environment dies before its runtime asks for work.
         ``kill-midway``: it dies `delay_s` after it got the event, or as soon as it logs a line
-        that contains `at_log`. ``kill-at-response``: it dies with its work done and its answer
+        that contains `at_log`. ``kill-call``: the process that it started last dies `delay_s` after
+        the event, as for want of memory: where calls are made in forks, the environment stays.
+        ``kill-at-response``: it dies with its work done and its answer
         lost. ``slow-start``: `delay_s` pass before the environment is started.
     function : str
         The functions that it is for: a name, or a pattern as of `fnmatch`.

@@ -174,6 +174,8 @@ class Invoker:
             run.kill_at = killed.at_log
         elif killed is not None:
             timer = asyncio.get_running_loop().call_later(killed.delay_s, environment.kill)
+        elif (hurt := self._faults.fire("kill-call", name, run.request_id)) is not None:
+            timer = asyncio.get_running_loop().call_later(hurt.delay_s, environment.kill_youngest)
         run.clock_duration()
         ending = await environment.run(run.invocation)
         if timer is not None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import FrameType
@@ -29,7 +30,7 @@ from hstmap.aws.local.packages import PackageStore
 from hstmap.aws.local.run_folder import RunFolder
 from hstmap.aws.local.runs import InvocationRecord
 from hstmap.aws.local.runtime_folder import HOST_RUNTIME, make_runtime
-from hstmap.aws.local.s3_log import S3Request, s3_requests
+from hstmap.aws.local.s3_log import S3Request, charged, s3_requests
 from hstmap.aws.local.server import LambdaServer
 from hstmap.aws.local.services import ServiceRequest, Services
 from hstmap.aws.local.wire import RequestRecord
@@ -161,6 +162,16 @@ class LocalAws:
     def s3_log(self) -> list[S3Request]:
         """The requests to S3 so far, as moto saw them; none where SeaweedFS is S3."""
         return s3_requests(self.service_log)
+
+    @property
+    def s3_charged(self) -> Counter[str]:
+        """The requests to S3 so far as S3 charges them, by the server's own count.
+
+        ``get`` (HEAD is one), ``put``, ``list``, ``delete``; of moto's S3 and of SeaweedFS.
+        """
+        if self.options.s3 == "seaweedfs":
+            return charged(self._require_running().services.seaweed_requests())
+        return charged(Counter((item.kind, item.status) for item in self.s3_log))
 
     @property
     def discarded_events(self) -> list[DiscardedEvent]:

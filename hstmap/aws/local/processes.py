@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "peak_nbytes",
     "resident_nbytes",
     "signal_marked",
+    "youngest_process",
 ]
 
 MARK = "HSTMAP_LOCAL_AWS"
@@ -91,6 +93,18 @@ def kill_marked(mark: str, spared: int | None = None) -> bool:
             raise TimeoutError(f"processes {marked_processes(mark)} cannot be killed")
         time.sleep(0.002)
     return any_killed
+
+
+def youngest_process(pids: Iterable[int]) -> int | None:
+    """Return the process that was started last, None where all are gone.
+
+    Parameters
+    ----------
+    pids : iterable of int
+        Of two of one hundredth of a second the one with the larger id counts as the younger.
+    """
+    started = [(ticks, pid) for pid in pids if (ticks := _start_ticks(pid)) is not None]
+    return max(started)[1] if started else None
 
 
 def resident_nbytes(pid: int) -> int:

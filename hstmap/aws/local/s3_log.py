@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from hstmap.aws.local.services import ServiceRequest
 
-__all__ = ["S3Request", "s3_requests"]
+__all__ = ["S3Request", "charged", "s3_requests"]
 
 Kind = Literal["get", "put", "list", "head", "delete"]
 
@@ -17,6 +18,7 @@ _S3: Final = frozenset({"s3", "unsigned"})  # no other service takes unsigned re
 _KINDS: Final[dict[str, Kind]] = {
     "GET": "get", "HEAD": "head", "PUT": "put", "POST": "put", "DELETE": "delete",
 }  # fmt: skip
+_ITS_OWN_ERRORS: Final = 500
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,27 @@ def s3_requests(log: Iterable[ServiceRequest]) -> list[S3Request]:
     list of S3Request
     """
     return [_read(item) for item in log if item.service in _S3]
+
+
+def charged(answers: Mapping[tuple[str, int], int]) -> Counter[str]:
+    """Count requests as S3 charges them.
+
+    Parameters
+    ----------
+    answers : mapping
+        Their number by kind, or HTTP method, and HTTP status.
+
+    Returns
+    -------
+    Counter
+        By ``get`` (HEAD is one), ``put``, ``list`` and ``delete``, which is free.
+    """
+    counts: Counter[str] = Counter()
+    for (method, status), n in answers.items():
+        kind = _KINDS.get(method.upper(), method.lower())
+        if status < _ITS_OWN_ERRORS:
+            counts["get" if kind == "head" else kind] += n
+    return counts
 
 
 def _read(request: ServiceRequest) -> S3Request:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import http.client
 import os
+import re
 import selectors
 import shutil
 import socket
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +36,10 @@ _CREDENTIALS = {
 _MOTO_SERVICES = ("STS", "IAM", "ECR", "CLOUDWATCH_LOGS")
 _SEAWEED_PORTS = tuple(
     f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")
+)
+#: Of SeaweedFS' own metrics: answers by their code and the kind of request.
+_SEAWEED_COUNT = re.compile(
+    r'^SeaweedFS_s3_request_total\{.*code="(\d+)",type="([A-Z]+)"\} (\S+)$', re.MULTILINE
 )
 # The kernel closes standard input when the parent ends, however that ends.
 _END_WITH_PARENT = '"$@" </dev/null & cat >/dev/null; kill -9 $!'
@@ -71,6 +78,7 @@ class Services:
         self._session_lock = threading.Lock()
         self.moto_url = ""
         self.s3_url = ""
+        self._metrics_url = ""
 
     def start(self) -> None:
         """Start the processes, and wait until they answer.
@@ -95,6 +103,14 @@ class Services:
             for service, method, path, status in (w for w in words if len(w) == 4)
             if status.isdecimal()
         ]
+
+    def seaweed_requests(self) -> Counter[tuple[str, int]]:
+        """Return how many requests SeaweedFS has answered, by HTTP method, or LIST, and status."""
+        with urllib.request.urlopen(self._metrics_url, timeout=10) as answer:
+            counts: Counter[tuple[str, int]] = Counter()
+            for status, method, n in _SEAWEED_COUNT.findall(answer.read().decode()):
+                counts[method, int(status)] += int(float(n))
+            return counts
 
     def stop(self) -> None:
         """End the processes."""
@@ -198,7 +214,8 @@ class Services:
             )
         data = self._folder / "weed"
         data.mkdir()
-        ports = dict(zip(_SEAWEED_PORTS, _free_ports(len(_SEAWEED_PORTS)), strict=True))
+        names = (*_SEAWEED_PORTS, "metricsPort")
+        ports = dict(zip(names, _free_ports(len(names)), strict=True))
         command = [program, "mini", f"-dir={data}", "-webdav=false", "-admin.ui=false"]
         command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
         command += [f"-{name}={port}" for name, port in ports.items()]
@@ -214,6 +231,7 @@ class Services:
                 start_new_session=True,
             )
         _await_http(ports["s3.port"], log)
+        self._metrics_url = f"http://127.0.0.1:{ports['metricsPort']}/metrics"
         return f"http://127.0.0.1:{ports['s3.port']}"
 
     def _clean_environment(self) -> Mapping[str, str]:
