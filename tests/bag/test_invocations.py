@@ -33,6 +33,7 @@ class FakeMailbox:
         self.ended: set[Ticket] = set()
         self.cancelled: list[Ticket] = []
         self.letters: dict[Ticket, Letter] = {}
+        self.n_looks = 0
         self.n_broken_looks = 0
         self.n_broken_fetches = 0
         self.send_error: Exception | None = None
@@ -54,6 +55,7 @@ class FakeMailbox:
         return tickets
 
     def look(self) -> tuple[set[Ticket], set[Ticket]]:
+        self.n_looks += 1
         if self.n_broken_looks:
             self.n_broken_looks -= 1
             raise ConnectionError("the store stumbles")
@@ -129,6 +131,50 @@ def test_waiting_ends_with_the_time_out(world: World) -> None:
     assert world.now == 5
     assert world.transport.poll(0) == []
     assert world.now == 5
+
+
+def test_a_look_that_found_something_is_not_followed_by_another_at_once(world: World) -> None:
+    """Each look is a listing: one an interval, whatever it finds."""
+    tickets = world.send(-1, -2, -3)
+    seen = []
+    for number, ticket in enumerate(tickets):
+        world.mailbox.started.add(ticket)
+        seen += [(world.now, report) for report in world.transport.poll(None)]
+        if number:
+            world.mailbox.do(ticket)
+    seen += [(world.now, report) for report in world.transport.poll(None)]
+    times = [now for now, report in seen if isinstance(report, CallStarted)]
+    assert times == [2.0, 4.0, 6.0]
+    assert [now for now, report in seen if isinstance(report, CallEnded)] == [6.0, 8.0]
+    assert world.mailbox.n_looks == 4
+
+
+def test_what_was_just_sent_is_not_looked_for_at_once(world: World) -> None:
+    (ticket,) = world.send(-1)
+    world.mailbox.do(ticket)
+    world.transport.poll(None)
+    assert (world.now, world.mailbox.n_looks) == (2.0, 1)
+    # While others are under way, what is sent does not put the next look off.
+    world.send(-2)
+    world.now += 1.5
+    (late,) = world.send(-3)
+    world.mailbox.do(late)
+    world.transport.poll(None)
+    assert (world.now, world.mailbox.n_looks) == (4.0, 2)
+
+
+def test_when_the_time_is_over_there_is_a_last_look(world: World) -> None:
+    """Who ends a call for its time has seen that it did not end by itself."""
+    (ticket,) = world.send(-1)
+    assert world.transport.poll(2.5) == []
+    world.mailbox.do(ticket)
+    assert len(world.transport.poll(0.25)) == 2
+    assert (world.now, world.mailbox.n_looks) == (2.75, 3)
+
+
+def test_who_waits_for_a_time_with_nothing_under_way_sleeps(world: World) -> None:
+    assert world.transport.poll(7.0) == []
+    assert (world.now, world.mailbox.n_looks) == (7.0, 0)
 
 
 def test_a_call_that_never_starts_is_lost(world: World) -> None:
