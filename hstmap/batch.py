@@ -24,6 +24,7 @@ __all__ = [
     "catalog_key",
     "do_batch",
     "image_row",
+    "n_catalog_files",
     "parameters_from_dict",
     "part_key",
 ]
@@ -33,6 +34,23 @@ Catalogs = Literal["image", "batch", "none"]
 CATALOGS: Final[tuple[Catalogs, ...]] = get_args(Catalogs)
 
 _DIGEST_LENGTH: Final = 24
+
+
+def n_catalog_files(catalogs: Catalogs, n_images: int, n_batches: int = 1) -> int:
+    """Count the FITS files that batches write.
+
+    Parameters
+    ----------
+    catalogs : {"image", "batch", "none"}
+    n_images : int
+        Of all these batches together.
+    n_batches : int
+
+    Returns
+    -------
+    int
+    """
+    return {"image": n_images, "batch": n_batches, "none": 0}[catalogs]
 
 
 @dataclass(frozen=True)
@@ -137,7 +155,7 @@ class Batch:
     @property
     def n_files(self) -> int:
         """Objects that it writes, at the most: its part, and catalogues."""
-        return 1 + {"image": len(self.images), "batch": 1, "none": 0}[self.catalogs]
+        return 1 + n_catalog_files(self.catalogs, len(self.images))
 
 
 @dataclass(frozen=True)

@@ -230,7 +230,7 @@ def _rough_point(
 ) -> tuple[Point, float]:
     """Work a way out in closed form, with the longest that a call is expected to take, s."""
     times, usd, calls_s = [], [], []
-    for assumptions in assumption_sets(shape, measured_on_lambda=profile.on_lambda):
+    for assumptions in assumption_sets(shape, profile):
         result = rough_run(shape, profile, assumptions)
         times.append(result.total_s)
         usage = result.usage + client_usage(shape, result.map_s)

@@ -96,7 +96,7 @@ def estimate_run(
     """
     seeds = range(n_seeds or (1 if shape.n_images > _MANY_IMAGES else 3))
     runs: list[tuple[ModelResult, Bill]] = []
-    for assumptions in assumption_sets(shape, measured_on_lambda=profile.on_lambda):
+    for assumptions in assumption_sets(shape, profile):
         for seed in seeds:
             result = simulate_run(shape, profile, assumptions, seed)
             usage = result.usage + client_usage(shape, result.map_s)

@@ -115,6 +115,11 @@ class RequestLog:
     def _hear(self, counts: RequestCounts) -> None:
         self._heard.setdefault(self._origin, RequestCounts()).__iadd__(counts)
 
+    @property
+    def so_far(self) -> RequestCounts:
+        """What was heard and is not written down yet."""
+        return sum(self._heard.values(), RequestCounts())
+
     @contextmanager
     def of(self, origin: Origin) -> Iterator[None]:
         """Say what the requests in a block are for.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hstmap.errors import UsageError
 
 if TYPE_CHECKING:
+    from hstmap.account.run_profile import Profile
     from hstmap.batch import Catalogs
 
 __all__ = ["EXPECTED", "HIGH", "LOW", "VCPU_MB", "Assumptions", "RunShape", "assumption_sets"]
@@ -49,8 +50,8 @@ class Assumptions:
         A slow attempt's task gets a second one after so many typical durations, once three
         quarters of the tasks are done; at most this fraction of the tasks does.
     poll_s : float
-        The client looks so often what has ended, and sends the next calls then: the
-        monitoring_interval of lithops_config.yaml.
+        Time between two looks of the client at what has ended, s, after which it sends the next
+        calls: the monitoring_interval of lithops_config.yaml.
     fan_in : int
         Parts that a call of the reduce merges.
     """
@@ -94,6 +95,8 @@ class RunShape:
         Whether the rest of the run comes after it: then nothing is merged yet.
     n_warm : int
         Environments that are there already and need no INIT.
+    n_parts_there : int
+        Parts of earlier maps of the run, which are merged with those of this one.
     poll_s : float, optional
         How often the client looks, s; by default as assumed.
     """
@@ -106,6 +109,7 @@ class RunShape:
     reduce_on_lambda: bool = False
     is_pilot: bool = False
     n_warm: int = 0
+    n_parts_there: int = 0
     poll_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -132,10 +136,6 @@ class RunShape:
         """What a worker has of a vCPU: a worker computes on one at most."""
         return min(1.0, self.memory_mb / VCPU_MB)
 
-    def n_catalog_files(self, n_images: int) -> int:
-        """Count the FITS files that a call of so many images writes."""
-        return {"image": n_images, "batch": 1, "none": 0}[self.catalogs]
-
 
 EXPECTED: Final = Assumptions()
 #: Nothing goes wrong, and Lambda starts and computes as fast as the profile's machine.
@@ -154,23 +154,29 @@ HIGH: Final = replace(
 
 
 def assumption_sets(
-    shape: RunShape, *, measured_on_lambda: bool
+    shape: RunShape, profile: Profile
 ) -> tuple[Assumptions, Assumptions, Assumptions]:
     """Give the expected assumptions, the low ones and the high ones, for a run.
 
     Parameters
     ----------
     shape : RunShape
-    measured_on_lambda : bool
-        Whether times were measured there: then they are taken as they are.
+    profile : Profile
+        Times that were measured on Lambda are taken as they are. So are failures, as far as there
+        were calls enough: the share that is assumed counts as one failure in as many calls as that
+        takes (the mean of a beta distribution, with the assumption as its prior).
 
     Returns
     -------
     tuple of Assumptions
     """
     known: dict[str, Any] = {}
-    if measured_on_lambda:
+    expected, high = EXPECTED, HIGH
+    if profile.on_lambda:
         known |= {"cpu_ratio": 1.0, "init_ratio": 1.0}
+        share = (1 + profile.n_failures) / (1 / EXPECTED.failure_share + profile.n_attempts)
+        expected = replace(EXPECTED, failure_share=share)
+        high = replace(HIGH, failure_share=max(share, HIGH.failure_share))
     if shape.poll_s is not None:
         known["poll_s"] = shape.poll_s
-    return replace(EXPECTED, **known), replace(LOW, **known), replace(HIGH, **known)
+    return replace(expected, **known), replace(LOW, **known), replace(high, **known)

@@ -63,6 +63,8 @@ class Profile:
         What is stored of an image, in parts and as its own catalogue, on average.
     reduce_s_image : float
         Merging, s for each further image.
+    summary_nbytes_image : float
+        What the summary has of an image, on average; 0 where none was made.
     wait_s : tuple of float
         What each batch waited for its images to come and its part to be taken, s; empty where
         files were on a disk beside the worker.
@@ -75,6 +77,8 @@ class Profile:
         The most that a worker held; 0 where nobody looked.
     on_lambda : bool
         Whether it was measured there: starts are INITs then, and times those of a whole vCPU.
+    n_attempts, n_failures : int
+        Calls that began there, and how many of them left no result.
     """
 
     name: str
@@ -88,12 +92,15 @@ class Profile:
     part_nbytes_image: float
     catalog_nbytes_image: float
     reduce_s_image: float
+    summary_nbytes_image: float = 0.0
     wait_s: tuple[float, ...] = ()
     call_s: float = 0.0
     send_s: float = 0.0
     boot_s: float = 0.0
     peak_memory_nbytes: int = 0
     on_lambda: bool = False
+    n_attempts: int = 0
+    n_failures: int = 0
 
     def __post_init__(self) -> None:
         if not (self.images and self.overhead_s and self.init_s):
@@ -121,6 +128,11 @@ class Profile:
     def mean_nbytes_read(self) -> float:
         """Mean of what is fetched of an image."""
         return statistics.fmean(image.nbytes_read for image in self.images)
+
+    @property
+    def merged_nbytes_image(self) -> float:
+        """What the summary has of an image; as much as parts where none was made."""
+        return self.summary_nbytes_image or self.part_nbytes_image
 
     def as_json(self) -> str:
         """Write it as JSON; `load_profile` reads it."""

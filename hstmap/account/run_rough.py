@@ -14,6 +14,7 @@ from hstmap.account.run_assumptions import Assumptions, RunShape
 from hstmap.account.run_profile import Profile
 from hstmap.account.run_usage import client_merge_s, count_usage
 from hstmap.aws.usage import Call, Usage
+from hstmap.batch import n_catalog_files
 
 __all__ = ["RoughResult", "rough_run"]
 
@@ -60,8 +61,7 @@ def rough_run(shape: RunShape, profile: Profile, assumptions: Assumptions) -> Ro
     call_s = even_s * (1 + assume.straggler_share * (assume.straggler_slowdown - 1))
     init_s = statistics.fmean(profile.init_s) * assume.init_ratio
     n_gets = round(shape.n_images * profile.n_get_image)
-    n_catalogs = {"image": shape.n_images, "batch": n_calls, "none": 0}[shape.catalogs]
-    n_puts = n_calls + n_catalogs
+    n_puts = n_calls + n_catalog_files(shape.catalogs, shape.n_images, n_calls)
     # On average the client looks half an interval after a call has ended.
     turn_s = profile.send_s + call_s + assume.poll_s / 2
     worked_s, n_cold = _work(shape, turn_s, assume)

@@ -89,7 +89,7 @@ def _run(arguments: argparse.Namespace, console: Console, requests: RequestLog) 
     if arguments.pilot and intent.plan.n_todo and not arguments.dry_run:
         intent, profile, done = _pilot(intent, profile, arguments, console, requests)
     if done is None or not done.n_left:
-        intent = _prepared(intent, profile, arguments, console)
+        intent = _prepared(intent, profile, arguments, console, requests)
         if arguments.dry_run:
             if intent.spending is not None:
                 console.say(estimate_line(intent.spending.estimate))
@@ -134,7 +134,11 @@ def _intent(arguments: argparse.Namespace, console: Console, requests: RequestLo
 
 
 def _prepared(
-    intent: Intent, profile: Profile, arguments: argparse.Namespace, console: Console
+    intent: Intent,
+    profile: Profile,
+    arguments: argparse.Namespace,
+    console: Console,
+    requests: RequestLog,
 ) -> Intent:
     """Foresee the map, choose what is to be chosen, and hold it against its budget."""
     from hstmap.commands.money import choice_lines
@@ -142,7 +146,7 @@ def _prepared(
 
     if not intent.plan.n_todo:
         return intent
-    intent, foreseen = prepare(intent, profile, arguments)
+    intent, foreseen = prepare(intent, profile, arguments, requests)
     for line in choice_lines(foreseen.choice) if foreseen.choice else ():
         console.say(line)
     if intent.spending is not None and intent.settings.budget_usd is not None:
@@ -170,7 +174,7 @@ def _pilot(
 
     pilot = pilot_of(intent, arguments.pilot)
     console.say(f"pilot     {pilot.plan.n_todo:,} images in {len(pilot.plan.batches):,} batches")
-    pilot = _prepared(pilot, profile, without_choice(arguments), console)
+    pilot = _prepared(pilot, profile, without_choice(arguments), console, requests)
     result = map_batches(pilot, arguments, console, requests)
     if result.n_left:
         return pilot, profile, result

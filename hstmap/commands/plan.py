@@ -186,6 +186,6 @@ def _pilot(
         pilot = Intent(plan, manifest, settings, options)
         if plan.n_todo:
             pilot = pilot_of(pilot, arguments.pilot)
-            pilot, _ = prepare(pilot, read_profile(None), without_choice(arguments))
+            pilot, _ = prepare(pilot, read_profile(None), without_choice(arguments), requests)
             map_batches(pilot, arguments, console, requests)
     return measured_by_pilot(pilot), plan.n_done + pilot.plan.n_todo

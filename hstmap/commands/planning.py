@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from hstmap.account.choose import Choice, Goal
     from hstmap.account.estimate import Estimate
+    from hstmap.account.requests_made import RequestLog
     from hstmap.account.run_assumptions import RunShape
     from hstmap.account.run_profile import Profile
     from hstmap.archive.manifest import Manifest
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from hstmap.commands.spending import Spending
     from hstmap.config import Settings
     from hstmap.pipeline import RunOptions, RunPlan
+    from hstmap.storage import RequestCounts
 
 __all__ = [
     "Foreseen",
@@ -53,6 +56,8 @@ class Intent:
         Environments that are there already.
     expected : dict
         What it is expected to take, kept with the plan.
+    asked : RequestCounts or None
+        What was asked for before it was planned, and is paid for with it.
     """
 
     plan: RunPlan
@@ -64,6 +69,7 @@ class Intent:
     is_pilot: bool = False
     n_warm: int = 0
     expected: dict[str, Any] = field(default_factory=dict)
+    asked: RequestCounts | None = None
 
 
 @dataclass(frozen=True)
@@ -176,14 +182,25 @@ def foresee_map(intent: Intent, profile: Profile, wish: Wish) -> Foreseen:
         catalogs=intent.options.catalogs,
         is_pilot=intent.is_pilot,
         n_warm=intent.n_warm,
+        n_parts_there=_n_parts_there(intent),
         poll_s=None if looks_s is None else float(looks_s),
     )
     prices = load_prices(settings.prices or DEFAULT_PRICES)
     return foresee(shape, profile, prices, function.architecture, wish)
 
 
+def _n_parts_there(intent: Intent) -> int:
+    """Count the parts of earlier maps of the run; those of other than its pilot had its batches."""
+    if intent.pilot is not None:
+        return len(intent.pilot.plan.batches) + _n_parts_there(intent.pilot)
+    return math.ceil(intent.plan.n_done / max(len(batch.images) for batch in intent.plan.batches))
+
+
 def prepare(
-    intent: Intent, profile: Profile, arguments: argparse.Namespace
+    intent: Intent,
+    profile: Profile,
+    arguments: argparse.Namespace,
+    requests: RequestLog | None = None,
 ) -> tuple[Intent, Foreseen]:
     """Foresee a map, choose what is to be chosen, and open its account.
 
@@ -193,6 +210,8 @@ def prepare(
         With something to do.
     profile : Profile
     arguments : argparse.Namespace
+    requests : RequestLog, optional
+        Knows what has been asked for by then; what is not known is as for a new run.
 
     Returns
     -------
@@ -225,11 +244,22 @@ def prepare(
         intent = replace(intent, plan=plan, settings=settings, options=options)
     spending = open_spending(intent.plan, settings, intent.options, foreseen.estimate)
     told = {name: getattr(profile, name) for name in ("origin", "machine", "date")}
-    expected = foreseen.as_dict() | {"profile": told}
+    intent = replace(intent, spending=spending, asked=None if requests is None else requests.so_far)
+    expected = foreseen.as_dict() | {"usage": _usage(intent, foreseen), "profile": told}
     if intent.pilot is not None:
         again = foresee_map(intent.pilot, profile, Wish(None, None, goal))
-        expected["pilot_usage"] = again.estimate.usage.as_dict()
-    return replace(intent, spending=spending, expected=expected), foreseen
+        expected["pilot_usage"] = _usage(intent.pilot, again)
+    return replace(intent, expected=expected), foreseen
+
+
+def _usage(intent: Intent, foreseen: Foreseen) -> dict[str, Any]:
+    """Describe for the run's plan what it is expected to use, and has already."""
+    from hstmap.account.run_usage import with_asked
+
+    usage, shape = foreseen.estimate.usage, foreseen.estimate.shape
+    if intent.asked is not None:
+        usage = with_asked(usage, shape, intent.asked)
+    return usage.as_dict()
 
 
 def _n_warm(intent: Intent, arguments: argparse.Namespace) -> int:

@@ -14,7 +14,13 @@ from hstmap.account.run_assumptions import EXPECTED, HIGH, LOW, RunShape, assump
 from hstmap.account.run_calls import PLACE_FACT, LambdaPlace
 from hstmap.account.run_model import simulate_run
 from hstmap.account.run_profile import load_profile
-from hstmap.account.run_usage import client_usage, count_usage
+from hstmap.account.run_usage import (
+    before_usage,
+    client_usage,
+    count_looks,
+    count_usage,
+    with_asked,
+)
 from hstmap.archive.manifest import Manifest
 from hstmap.aws.bill import LINES, price
 from hstmap.aws.price_table import load_prices
@@ -30,7 +36,7 @@ from hstmap.commands.planning import Intent, Wish, foresee_map, pilot_of, prepar
 from hstmap.config import Settings
 from hstmap.errors import UsageError
 from hstmap.pipeline import RunOptions, plan_run
-from hstmap.storage import open_store
+from hstmap.storage import RequestCounts, open_store
 
 MEASURED = load_profile()
 NOW = load_prices()
@@ -215,23 +221,102 @@ def test_a_pilot_is_foreseen_again_by_what_it_measured(intent):
             dataclasses.replace(image, compute_s=3 * image.compute_s) for image in MEASURED.images
         ),
     )
-    rest, _ = prepare(dataclasses.replace(intent, pilot=pilot), slower, words())
+    rest, foreseen = prepare(dataclasses.replace(intent, pilot=pilot), slower, words())
+    assert foreseen.estimate.shape.n_parts_there == 4
     before, after = pilot.expected["usage"]["calls"], rest.expected["pilot_usage"]["calls"]
     assert sum(call["n"] for call in after) == sum(call["n"] for call in before) == 4
     assert after[0]["duration_ms"] > 2 * before[0]["duration_ms"]
 
 
+class Heard:
+    """In the place of a log of requests."""
+
+    def __init__(self, **counts):
+        self.so_far = RequestCounts(**counts)
+
+
+def test_plans_hold_what_was_asked_before_them(intent):
+    usual, _ = prepare(pilot_of(intent, 40), MEASURED, words())
+    pilot, _ = prepare(pilot_of(intent, 40), MEASURED, words(), Heard(n_get=70, n_list=5))
+    before = before_usage(RunShape(40))
+    get, listed = (
+        pilot.expected["usage"][name] - usual.expected["usage"][name]
+        for name in ("n_get", "n_list")
+    )
+    assert (get, listed) == (70 - before.n_get, 5 - before.n_list)
+    rest, _ = prepare(dataclasses.replace(intent, pilot=pilot), MEASURED, words(), Heard(n_get=300))
+    # A pilot that is foreseen again has asked what it had.
+    again = rest.expected["pilot_usage"]
+    assert again["n_get"] == pilot.expected["usage"]["n_get"]
+    assert rest.expected["usage"]["n_get"] > 300
+
+
 # -- usage ---------------------------------------------------------------------------------------
 
 
-def test_a_pilot_merges_nothing_and_is_read_again():
+def test_parts_are_merged_once_by_the_map_that_ends_the_run():
     shape = RunShape(100, 10, 10)
-    whole, pilot = (client_usage(item, 5.0) for item in (
-        shape, dataclasses.replace(shape, is_pilot=True)))  # fmt: skip
-    assert pilot.n_get > whole.n_get
-    assert pilot.n_put < whole.n_put
+    whole, pilot, rest = (
+        client_usage(dataclasses.replace(shape, **changes), 5.0)
+        for changes in ({}, {"is_pilot": True}, {"n_parts_there": 4})
+    )
+    assert pilot.n_put < whole.n_put == rest.n_put
+    # Of each part, its end and its columns; and the run's record and manifest.
+    assert whole.n_get - pilot.n_get == 2 * 10 + 2
+    assert rest.n_get - whole.n_get == 2 * 4
     longer = client_usage(shape, 65.0)
     assert longer.n_put == whole.n_put + 6  # a segment of the ledger each ten seconds
+
+
+@pytest.mark.parametrize(
+    ("map_s", "poll_s", "n_looks"),
+    [(60.0, 0.5, 121), (60.1, 0.5, 122), (0.2, 0.5, 2), (0.6 / 0.2 * 0.2, 0.2, 4)],
+)
+def test_the_client_looks_at_each_interval_and_once_at_the_end(map_s, poll_s, n_looks):
+    assert count_looks(map_s, 7, poll_s) == n_looks
+
+
+def test_who_looks_without_pauses_looks_when_there_is_something_to_see():
+    assert count_looks(60.0, 7, 0.0) == 8
+
+
+def test_a_look_lists_what_is_under_way_and_what_was_read_lately():
+    poll = dataclasses.replace(EXPECTED, poll_s=1.0)
+    for n_workers, n_pages in ((2, 1), (750, 1), (751, 2), (1750, 2), (1751, 3)):
+        shape = RunShape(50_000, n_workers, 10)
+        usage = count_usage(shape, MEASURED, [Call(100, 1769, n=5000)], (0, 0), 30.0, poll)
+        assert usage.n_list == 31 * n_pages
+
+
+def test_what_was_asked_stands_for_what_was_to_be_expected():
+    shape = RunShape(2500, 10, 10)
+    expected = client_usage(shape, 5.0)
+    usual = before_usage(shape)
+    assert usual.n_list == 6  # of which three are of images, a thousand names each
+    asked = RequestCounts(n_get=100, n_head=3, n_list=9, n_put=1, n_delete=5)
+    usage = with_asked(expected, shape, asked)
+    assert usage.n_get == expected.n_get - usual.n_get + 103
+    assert usage.n_list == expected.n_list - usual.n_list + 9
+    assert usage.n_put == expected.n_put + 1
+    same = RequestCounts(n_get=usual.n_get, n_list=usual.n_list)
+    assert with_asked(expected, shape, same) == expected
+
+
+def test_what_is_stored_is_parts_summary_and_catalogues():
+    sized = dataclasses.replace(
+        MEASURED, part_nbytes_image=1e6, summary_nbytes_image=5e5, catalog_nbytes_image=2e6
+    )
+
+    def stored(profile, catalogs):
+        shape = RunShape(100, 10, 10, catalogs=catalogs)
+        calls = [Call(100, 1769, n=10)]
+        return count_usage(shape, profile, calls, (0, 0), 5.0, EXPECTED).stored_nbytes
+
+    assert stored(sized, "none") == pytest.approx(150e6, rel=1e-3)
+    assert stored(sized, "batch") == stored(sized, "image") == pytest.approx(350e6, rel=1e-3)
+    # Where nobody has merged yet: as much as parts.
+    unmerged = dataclasses.replace(sized, summary_nbytes_image=0.0)
+    assert stored(unmerged, "none") == pytest.approx(200e6, rel=1e-3)
 
 
 def test_cold_starts_log_more():
@@ -258,12 +343,32 @@ def test_calls_put_together_cost_what_they_cost_apart(n_images):
 
 def test_what_was_measured_on_lambda_is_not_assumed_otherwise():
     shape = RunShape(10, poll_s=0.125)
-    assert assumption_sets(RunShape(10), measured_on_lambda=False) == (EXPECTED, LOW, HIGH)
-    for item, base in zip(
-        assumption_sets(shape, measured_on_lambda=True), (EXPECTED, LOW, HIGH), strict=True
-    ):
+    assert assumption_sets(RunShape(10), MEASURED) == (EXPECTED, LOW, HIGH)
+    there = dataclasses.replace(MEASURED, on_lambda=True)
+    for item, base in zip(assumption_sets(shape, there), (EXPECTED, LOW, HIGH), strict=True):
         assert (item.cpu_ratio, item.init_ratio, item.poll_s) == (1.0, 1.0, 0.125)
         assert item.straggler_share == base.straggler_share
+        assert item.failure_share == pytest.approx(base.failure_share)
+
+
+def test_failures_count_as_far_as_there_were_calls():
+    def shares(n_failures, n_attempts, on_lambda=True):
+        measured = dataclasses.replace(
+            MEASURED, on_lambda=on_lambda, n_failures=n_failures, n_attempts=n_attempts
+        )
+        return [item.failure_share for item in assumption_sets(RunShape(10), measured)]
+
+    assumed = EXPECTED.failure_share
+    # None of a few calls failed, or two of a few: that says little.
+    assert shares(0, 20)[0] == pytest.approx(assumed, rel=0.05)
+    assert assumed < shares(2, 80)[0] < 2 / 80
+    # Of many calls it is what was measured.
+    assert shares(3000, 100_000)[0] == pytest.approx(0.03, rel=0.01)
+    assert shares(0, 100_000)[0] < assumed / 100
+    assert shares(3000, 100_000)[2] == shares(3000, 100_000)[0] > HIGH.failure_share
+    assert shares(0, 100_000)[1:] == [0.0, HIGH.failure_share]
+    # What failed on this machine says nothing of Lambda.
+    assert shares(30, 80, on_lambda=False) == [assumed, 0.0, HIGH.failure_share]
 
 
 def test_the_curve_shows_one_chosen_point(intent):
