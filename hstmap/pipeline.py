@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 #: What doing batches imports: engines for them had best preload it.
-BATCH_MODULES: Final = ("hstmap.worker",)
+BATCH_MODULES: Final = ("hstmap.worker", "arro3.core", "arro3.io")
 
 _LARGEST_BATCH: Final = 100
 _BATCHES_A_WORKER: Final = 8

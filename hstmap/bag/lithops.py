@@ -105,14 +105,20 @@ def _with_backend(config: Mapping[str, Any] | None) -> dict[str, Any]:
 # -- Lithops on this machine ---------------------------------------------------------------------
 
 
-#: Runs a script as Python itself would, with modules imported before.
+#: Runs a script as Python itself would, with modules imported before. Garbage collection in a fork
+#: writes into every object that it looks at, which takes the memory that forks share apart: it is
+#: not to look at what was there before them (gc.freeze).
 _PRELOADED: Final = """\
-import contextlib, importlib, os, runpy, sys
+import contextlib, gc, importlib, os, runpy, sys
 modules, sys.argv = sys.argv[1].split(), sys.argv[2:]
 sys.path[0] = os.path.dirname(sys.argv[0])
-for module in modules:
+gc.disable()
+for module in ("lithops.worker", *modules):
     with contextlib.suppress(ImportError):
         importlib.import_module(module)
+gc.collect()
+gc.freeze()
+gc.enable()
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
