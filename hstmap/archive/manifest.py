@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from hstmap.archive.arrow_values import scalar_of
 from hstmap.archive.manifest_rows import (
     MANIFEST_COLUMNS,
     SCHEMA_VERSION,
@@ -232,14 +233,17 @@ class Manifest:
                 )
             column = table[name]
             is_text = MANIFEST_COLUMNS.get(name, (str(column.type), ""))[0] == "string"
-            unknown = pc.sum(pc.equal(column, "") if is_text else pc.is_null(column)).as_py() or 0
+            unknown = (
+                pc.sum(pc.equal(column, scalar_of("")) if is_text else pc.is_null(column)).as_py()
+                or 0
+            )
             if unknown:
                 raise UsageError(
                     f"cannot choose by {name}: {unknown} of {len(column)} rows of the manifest do "
                     "not say theirs. Give a manifest that knows it for every image "
                     "(hstmap manifest makes one)"
                 )
-            wanted = str(value).lower() if is_text else value
+            wanted = scalar_of(str(value).lower() if is_text else value)
             table = table.filter(pc.equal(pc.utf8_lower(column) if is_text else column, wanted))
             if not table.num_rows:
                 found = ", ".join(map(str, pc.unique(column).to_pylist()[:12]))

@@ -82,7 +82,8 @@ def _from_parquet(url: str, data: bytes) -> tuple[pa.Table, dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        # `read_table` would import pandas, by way of data sets of many files.
+        table = pq.ParquetFile(pa.BufferReader(data)).read()
         stored = (table.schema.metadata or {}).get(_METADATA_KEY.encode(), b"{}")
         return table.replace_schema_metadata(None), dict(json.loads(stored))
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from hstmap.archive.arrow_values import array_of, null_of, numbers_of, scalar_of
 from hstmap.errors import UsageError
 from hstmap.storage import join_url
 
@@ -61,7 +62,7 @@ def as_array(name: str, values: Sequence[object] | pa.Array | pa.ChunkedArray) -
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
     try:
-        return pa.array(values)
+        return array_of(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         kinds: dict[str, int] = {}
         for number, value in enumerate(values, 1):
@@ -90,10 +91,10 @@ def _canonical_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
         column = column.cast(column.type.value_type)
     wanted = _canonical_type(name, column.type)
     if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+        column = pc.if_else(pc.is_nan(column), null_of(column.type), column)
     was_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     if was_text and not pa.types.is_string(wanted):
-        column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+        column = pc.if_else(pc.equal(column, scalar_of("")), null_of(column.type), column)
     try:
         column = column.cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -103,7 +104,7 @@ def _canonical_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
         ) from error
     if not pa.types.is_string(wanted):
         return column
-    column = pc.fill_null(column, "")
+    column = pc.fill_null(column, scalar_of(""))
     # Spaces around a text mean nothing, and text formats lose them; in a key they are its own.
     return column if name in _KEYS else pc.utf8_trim_whitespace(column)
 
@@ -158,13 +159,14 @@ def check_columns(table: pa.Table) -> None:
 
 def check_rows(table: pa.Table, store: str | None) -> None:
     """Refuse what no run could account for; rows are counted from 1."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     if not table.num_rows:
         raise UsageError("the manifest has no rows: there is nothing to do")
     for name in _REQUIRED:
-        _refuse(table[name], pc.equal(table[name], ""), f"has no {name}: every row needs one")
+        _refuse(
+            table[name], pc.equal(table[name], scalar_of("")), f"has no {name}: every row needs one"
+        )
     _refuse(
         table["rootname"],
         # It becomes part of a file's name in the output.
@@ -176,16 +178,16 @@ def check_rows(table: pa.Table, store: str | None) -> None:
     limits = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0), "nbytes": (0, None)}
     for name, (low, high) in limits.items():
         if name in table.column_names:
-            outside = pc.less(table[name], low)
+            outside = pc.less(table[name], scalar_of(low))
             if high is not None:
-                outside = pc.or_(outside, pc.greater(table[name], high))
+                outside = pc.or_(outside, pc.greater(table[name], scalar_of(high)))
             _refuse(table[name], outside, "is out of range", show=name + " {value}")
     names = table["rootname"]
     if pc.count_distinct(names).as_py() < len(names):
         counts = pc.value_counts(names.combine_chunks())
         twice = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"].as_py()
-        rows = pc.indices_nonzero(pc.equal(names, pa.scalar(twice))).to_pylist()
-        keys = table["key"].take(pa.array(rows[:2])).to_pylist()
+        rows = pc.indices_nonzero(pc.equal(names, scalar_of(twice))).to_pylist()
+        keys = table["key"].take(array_of(rows[:2])).to_pylist()
         keys = [join_url(store, key) for key in keys] if store else keys
         raise UsageError(
             f"two rows with rootname {twice}: rows {rows[0] + 1} and {rows[1] + 1} "
@@ -195,10 +197,9 @@ def check_rows(table: pa.Table, store: str | None) -> None:
 
 def _refuse(column: pa.ChunkedArray, is_wrong: pa.ChunkedArray, why: str, show: str = "") -> None:
     """Raise for the first row of which something is wrong."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    row = pc.index(is_wrong, pa.scalar(True)).as_py()
+    row = pc.index(is_wrong, scalar_of(True)).as_py()
     if row >= 0:
         shown = f": {show.format(value=column[row].as_py())}" if show else ""
         raise UsageError(f"row {row + 1} of the manifest{shown} {why}")
@@ -218,20 +219,20 @@ def _hash_column(digest: hashlib._Hash, name: str, column: pa.ChunkedArray) -> N
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)
     if pa.types.is_string(array.type):
-        lengths = pc.binary_length(array).to_numpy(zero_copy_only=False).astype("<i4")
+        lengths = numbers_of(pc.binary_length(array)).astype("<i4")
         if not lengths.any():
             return
         data = "".join(array.to_pylist()).encode()
     else:
-        known = pc.is_valid(array).to_numpy(zero_copy_only=False)
+        known = numbers_of(pc.is_valid(array))
         if not known.any():
             return
         kind = {"double": "<f8", "int64": "<i8", "bool": "|b1"}[str(array.type)]
-        filled = pc.fill_null(array, pa.scalar(0).cast(array.type))
+        filled = pc.fill_null(array, scalar_of(0).cast(array.type))
         # Adding 0 makes a negative zero a zero, which a text file does not tell apart either.
-        numbers = filled.to_numpy(zero_copy_only=False).astype(kind)
+        numbers = numbers_of(filled).astype(kind)
         data = (numbers + np.zeros(1, kind) if kind == "<f8" else numbers).tobytes()
         lengths = known
     digest.update(json.dumps([name, str(array.type)]).encode())

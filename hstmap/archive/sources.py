@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
+from hstmap.archive.arrow_values import array_of
 from hstmap.archive.image_names import Named, choose_products, join_companions, name_of
 from hstmap.archive.keys import BUCKET_URL, PUBLIC_PREFIX, key_of
 from hstmap.archive.manifest import Manifest
@@ -257,16 +258,16 @@ def _merge(
         table = manifest.table
         for name, urls in (("key", manifest.urls), ("companion_key", manifest.companion_urls)):
             if name in table.column_names:
-                table = table.set_column(table.column_names.index(name), name, pa.array(urls))
+                table = table.set_column(table.column_names.index(name), name, array_of(urls))
         tables.append(table)
     if images:
         columns = {
-            "rootname": pa.array([image.rootname for image in images]),
-            "key": pa.array([image.url for image in images]),
-            "product": pa.array([image.product for image in images]),
-            "nbytes": pa.array([image.nbytes for image in images], pa.int64()),
-            "etag": pa.array([image.etag for image in images]),
-            "companion_key": pa.array([image.companion_url for image in images]),
+            "rootname": array_of([image.rootname for image in images]),
+            "key": array_of([image.url for image in images]),
+            "product": array_of([image.product for image in images]),
+            "nbytes": array_of([image.nbytes for image in images]).cast(pa.int64()),
+            "etag": array_of([image.etag for image in images]),
+            "companion_key": array_of([image.companion_url for image in images]),
         }
         tables.append(pa.table(columns))
     try:
@@ -279,7 +280,7 @@ def _merge(
         for name in ("key", "companion_key"):
             if name in table.column_names:
                 n_cut = len(store.rstrip("/")) + 1
-                keys = pa.array([(url or "")[n_cut:] for url in table[name].to_pylist()])
+                keys = array_of([(url or "")[n_cut:] for url in table[name].to_pylist()])
                 table = table.set_column(table.column_names.index(name), name, keys)
     provenance = {"notes": list(notes)} if notes else None
     return Manifest.from_table(table, store=store, query=query, provenance=provenance)
