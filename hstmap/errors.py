@@ -17,6 +17,7 @@
      +-- EngineError                tasks could not be run at all
      |    +-- TaskError             one task failed for good
      |    +-- StaleRuntimeError     the workers run another version than the client
+     |    +-- StoppedError          no more calls may be sent, for a budget
      +-- ConservationError          rows that went in did not come out
 
 Every message says what was got, what was expected and what to do now.
@@ -38,6 +39,7 @@ __all__ = [
     "RejectedImageError",
     "RunMismatchError",
     "StaleRuntimeError",
+    "StoppedError",
     "StorageError",
     "TaskError",
     "UsageError",
@@ -133,6 +135,10 @@ class EngineError(HstmapError):
 
 class StaleRuntimeError(EngineError):
     """What the workers have installed is not what the client runs; build and deploy it again."""
+
+
+class StoppedError(EngineError):
+    """An engine's gate, such as a budget, lets no more calls through, and some are left."""
 
 
 class TaskError(EngineError):

@@ -6,31 +6,87 @@ follow from its slices and their parts: not from who makes it, nor from how they
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Final
+from dataclasses import astuple, dataclass, field
+from typing import IO, Final
 
 from arro3.core import Array, RecordBatch, RecordBatchReader, Schema, Table
 from arro3.io import read_parquet, write_parquet
 
+import hstmap
 from hstmap.errors import ConservationError, HstmapError
 from hstmap.parquet_footer import sort_metadata
 from hstmap.parquet_metadata import column_schema
 from hstmap.sky import healpix_29
-from hstmap.storage import RequestCounts, Store, open_store
+from hstmap.storage import RequestCounts, StorageOptions, Store, open_store
 from hstmap.wfc3.schema import SOURCE_COLUMNS, SUMMARY_COLUMNS, source_columns_of_image
 
-if TYPE_CHECKING:
-    from hstmap.reduce_plan import Slice, SourcesFile
+__all__ = ["STAGED_PREFIX", "FileReport", "Slice", "SourcesFile", "merge", "staged_key"]
 
-__all__ = ["FileReport", "merge"]
+#: Where files wait until all of them are there.
+STAGED_PREFIX: Final = "reduce/"
+
+_DIGEST_LENGTH: Final = 24
 
 _ROWS_A_GROUP: Final = 262_144
 _PARTS_IN_MEMORY: Final = 16
 _N_AHEAD: Final = 4
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Rows of a part that follow each other.
+
+    Attributes
+    ----------
+    part : str
+        Key of the part.
+    start, stop : int
+    """
+
+    part: str
+    start: int
+    stop: int
+
+    @property
+    def n_sources(self) -> int:
+        """Number of rows."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class SourcesFile:
+    """A task of the reduce: one file of sources.
+
+    Attributes
+    ----------
+    out : str
+        URL of the run.
+    key : str
+        Where the file is to be written.
+    slices : tuple of Slice
+        What is in it, in its order.
+    metadata : mapping of str to str
+        Of the file: units and descriptions.
+    out_options : StorageOptions
+        How to reach the run.
+    """
+
+    out: str
+    key: str
+    slices: tuple[Slice, ...]
+    metadata: Mapping[str, str]
+    out_options: StorageOptions = field(default_factory=StorageOptions)
+
+    @property
+    def n_sources(self) -> int:
+        """Number of its rows."""
+        return sum(item.n_sources for item in self.slices)
 
 
 @dataclass(frozen=True)
@@ -52,6 +108,22 @@ class FileReport:
     nbytes: int
     requests: RequestCounts
     elapsed_s: float
+
+
+def staged_key(slices: Sequence[Slice], metadata: Mapping[str, str]) -> str:
+    """Name a file by what goes into it: who writes it twice writes the same bytes.
+
+    Parameters
+    ----------
+    slices : sequence of Slice
+    metadata : mapping of str to str
+
+    Returns
+    -------
+    str
+    """
+    inputs = json.dumps([[astuple(item) for item in slices], dict(metadata), hstmap.__version__])
+    return f"{STAGED_PREFIX}{hashlib.sha256(inputs.encode()).hexdigest()[:_DIGEST_LENGTH]}.parquet"
 
 
 def merge(wanted: SourcesFile) -> FileReport:

@@ -5,88 +5,166 @@ The plan follows from the images and their parts alone, so that whoever makes it
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-import hstmap
-from hstmap.parts import PlacedImage
-from hstmap.storage import StorageOptions
+from hstmap.archive.manifest import Manifest
+from hstmap.errors import ConservationError, UsageError
+from hstmap.merge import STAGED_PREFIX, Slice, SourcesFile, staged_key
+from hstmap.parquet_metadata import table_metadata
+from hstmap.parts import PlacedImage, placed_images
+from hstmap.run_record import MANIFEST_KEY, read_run_record
+from hstmap.storage import StorageOptions, Store, open_store
+from hstmap.summary_files import (
+    SOURCES_FILE,
+    SOURCES_PREFIX,
+    StoredSources,
+    files_of_sources,
+    open_images,
+    sources_key,
+)
+from hstmap.wfc3.schema import SOURCE_COLUMNS, SUMMARY_COLUMNS, Column
 
 __all__ = [
     "MOST_ROWS_OF_ONE_FILE",
     "ROWS_A_FILE",
-    "STAGED_PREFIX",
-    "Slice",
-    "SourcesFile",
+    "ReducePlan",
     "n_files_of",
+    "plan_reduce",
     "slices_of_files",
-    "staged_key",
+    "text_lengths",
 ]
 
 #: What fits into memory where people work: 10 million sources are 2.1 GB there, 1.6 GB on disk.
 MOST_ROWS_OF_ONE_FILE: Final = 10_000_000
 #: Of larger summaries, a file: 0.3 GB, for which a worker of Lambda has room.
 ROWS_A_FILE: Final = 2_000_000
-#: Where files wait until all of them are there.
-STAGED_PREFIX: Final = "reduce/"
 
-_DIGEST_LENGTH: Final = 24
+_NAMED_IN_MESSAGES: Final = 3
 
 
 @dataclass(frozen=True)
-class Slice:
-    """Rows of a part that follow each other.
+class ReducePlan:
+    """What a reduce is about to do.
 
     Attributes
     ----------
-    part : str
-        Key of the part.
-    start, stop : int
+    store : Store
+        The run's.
+    images : tuple of PlacedImage
+        In the manifest's order.
+    files : tuple of SourcesFile
+        All of the summary; a single one is written by the client.
+    kept : mapping of str to StoredSources
+        Files that an earlier reduce has left in their place, by the key under which a task would
+        write them.
+    todo : tuple of SourcesFile
+        What tasks have to write: files that are neither there nor were written by a reduce that
+        did not come to its end.
     """
 
-    part: str
-    start: int
-    stop: int
+    store: Store
+    images: tuple[PlacedImage, ...]
+    files: tuple[SourcesFile, ...]
+    kept: Mapping[str, StoredSources]
+    todo: tuple[SourcesFile, ...]
 
     @property
     def n_sources(self) -> int:
-        """Number of rows."""
-        return self.stop - self.start
+        """Rows of the summary."""
+        return sum(file.n_sources for file in self.files)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the sources become several files."""
+        return len(self.files) > 1
 
 
-@dataclass(frozen=True)
-class SourcesFile:
-    """A task of the reduce: one file of sources.
+def plan_reduce(
+    out: str, options: StorageOptions | None = None, rows_a_file: int | None = None
+) -> ReducePlan:
+    """Find out what is to be merged, and what of that is done. Writes and deletes nothing.
 
-    Attributes
+    Parameters
     ----------
     out : str
         URL of the run.
-    key : str
-        Where the file is to be written.
-    slices : tuple of Slice
-        What is in it, in its order.
-    metadata : mapping of str to str
-        Of the file: units and descriptions.
-    out_options : StorageOptions
-        How to reach the run.
+    options : StorageOptions, optional
+        How to reach it.
+    rows_a_file : int, optional
+        About how many sources a file may have; with more, there are several. By default, see
+        `n_files_of`.
+
+    Returns
+    -------
+    ReducePlan
+
+    Raises
+    ------
+    UsageError
+        If there is no run at `out`.
+    ConservationError
+        If an image of the manifest has no outcome, or a part says other numbers of sources than
+        its images; the message names the difference.
     """
+    store = open_store(out, options)
+    names = _manifest_rootnames(store)
+    placed = placed_images(store)
+    absent = [name for name in names if name not in placed]
+    if absent:
+        raise ConservationError(
+            f"{len(absent)} of {len(names)} images have no outcome yet, for example "
+            f"{', '.join(absent[:_NAMED_IN_MESSAGES])}: run the same map again to do them"
+        )
+    images = tuple(placed[name] for name in names)
+    columns = (*SOURCE_COLUMNS, *SUMMARY_COLUMNS)
+    metadata = table_metadata(columns, text_lengths(columns, images))
+    n_sources = sum(image.row["n_sources"] for image in images)
+    slices = slices_of_files(images, n_files_of(n_sources, rows_a_file))
+    options = options or StorageOptions()
+    if len(slices) == 1:
+        file = SourcesFile(store.url, SOURCES_FILE, slices[0], metadata, options)
+        return ReducePlan(store, images, (file,), {}, ())
+    files = tuple(
+        SourcesFile(store.url, staged_key(each, metadata), each, metadata, options)
+        for each in slices
+    )
+    kept = _kept(store, files)
+    staged = {info.key for info in store.list(STAGED_PREFIX)}
+    todo = tuple(file for file in files if file.key not in staged | kept.keys())
+    return ReducePlan(store, images, files, kept, todo)
 
-    out: str
-    key: str
-    slices: tuple[Slice, ...]
-    metadata: Mapping[str, str]
-    out_options: StorageOptions = field(default_factory=StorageOptions)
 
-    @property
-    def n_sources(self) -> int:
-        """Number of its rows."""
-        return sum(item.n_sources for item in self.slices)
+def _manifest_rootnames(store: Store) -> list[str]:
+    """Read which images the run is of."""
+    if read_run_record(store) is None:
+        raise UsageError(
+            f"there is no run at {store.url}; "
+            "name the folder or prefix that was given to map as --out"
+        )
+    manifest = Manifest.read(f"{store.url}/{MANIFEST_KEY}")
+    names: list[str] = manifest.table["rootname"].to_pylist()
+    return names
+
+
+def _kept(store: Store, files: Sequence[SourcesFile]) -> dict[str, StoredSources]:
+    """Find the files that are in their place already, as the last reduce left them."""
+    try:
+        with open_images(store) as images:
+            told = files_of_sources(store, images)
+    except UsageError:  # it has no summary, or none that says so
+        return {}
+    sizes = {info.key: info.nbytes for info in store.list(SOURCES_PREFIX)}
+    there = {item.key: item for item in told if sizes.get(item.key) == item.nbytes}
+    wanted = {sources_key(number): file.key for number, file in enumerate(files, start=1)}
+    return {
+        made_of: there[key]
+        for key, made_of in wanted.items()
+        if key in there and there[key].made_of == made_of
+    }
 
 
 def n_files_of(n_sources: int, rows_a_file: int | None = None) -> int:
@@ -146,17 +224,19 @@ def _joined(images: Iterable[PlacedImage]) -> tuple[Slice, ...]:
     return tuple(slices)
 
 
-def staged_key(slices: Sequence[Slice], metadata: Mapping[str, str]) -> str:
-    """Name a file by what goes into it: who writes it twice writes the same bytes.
+def text_lengths(columns: Iterable[Column], images: Iterable[PlacedImage]) -> dict[str, int]:
+    """Find the longest text of each column of texts, which all are those of images.
 
     Parameters
     ----------
-    slices : sequence of Slice
-    metadata : mapping of str to str
+    columns : iterable of Column
+    images : iterable of PlacedImage
 
     Returns
     -------
-    str
+    dict of str to int
+        Bytes, by name.
     """
-    inputs = json.dumps([[astuple(item) for item in slices], dict(metadata), hstmap.__version__])
-    return f"{STAGED_PREFIX}{hashlib.sha256(inputs.encode()).hexdigest()[:_DIGEST_LENGTH]}.parquet"
+    names = [column.name for column in columns if column.dtype == "str"]
+    rows = [image.row for image in images]
+    return {name: max((len(row[name].encode()) for row in rows), default=0) for name in names}

@@ -12,6 +12,7 @@ from hstmap.batch import Catalogs, RunParameters
 from hstmap.errors import MissingObjectError, RunMismatchError
 from hstmap.parts import placed_images
 from hstmap.storage import Store
+from hstmap.summary_files import COVERAGE_FILE, IMAGES_FILE, SOURCES_FILE, SOURCES_PREFIX
 
 __all__ = [
     "MANIFEST_KEY",
@@ -27,9 +28,9 @@ __all__ = [
 MANIFEST_KEY: Final = "manifest.parquet"
 PLAN_KEY: Final = "plan.json"
 _RUN_KEY: Final = "run.json"
-_SUMMARY_KEYS: Final = ("sources.parquet", "images.parquet", "coverage.moc.fits")
+_SUMMARY_KEYS: Final = (IMAGES_FILE, SOURCES_FILE, COVERAGE_FILE)
 # Not the ledger: what an earlier run did was done, and paid for.
-_OWN_PREFIXES: Final = ("parts/", "catalogs/")
+_OWN_PREFIXES: Final = ("parts/", "catalogs/", SOURCES_PREFIX, "reduce/")
 
 
 def _wanted(parameters: RunParameters, catalogs: Catalogs) -> dict[str, Any]:

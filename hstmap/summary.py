@@ -1,44 +1,52 @@
 """The reduce: parts become the summary, and every row is accounted for.
 
 ``sources.parquet`` holds every source, ``images.parquet`` one row for each image of the manifest,
-``coverage.moc.fits`` the sky that they cover. The tables are in the manifest's order whatever the
-order in which the parts were written, so that two runs over the same images give the same bytes
-of sources.
+``coverage.moc.fits`` the sky that they cover. Of a large run, the sources are a folder of files,
+``sources/000001.parquet`` and so on, each made by a task: a reduce is a map, and no row passes
+through the client. The tables are in the manifest's order whatever the order in which the parts
+were written, so that two runs over the same images give the same bytes of sources.
+
+Tasks write files where no reader looks, under names made of what goes into them. When all are
+there and whole, they are brought to their place.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hstmap.archive.manifest import Manifest
-from hstmap.errors import ConservationError, UsageError
-from hstmap.merge import merge
-from hstmap.parquet_metadata import arrow_schema, table_metadata
-from hstmap.parts import PlacedImage, placed_images
-from hstmap.reduce_plan import SourcesFile, slices_of_files
-from hstmap.run_record import MANIFEST_KEY, read_run_record
+from hstmap.bag.engine import Attempt, Engine, InProcessEngine, Stage, Task
+from hstmap.errors import ConservationError, EngineError, StoppedError, StorageError
+from hstmap.merge import STAGED_PREFIX, SourcesFile, merge, staged_key
+from hstmap.parquet_metadata import arrow_schema
+from hstmap.parts import PlacedImage
+from hstmap.reduce_plan import ReducePlan, plan_reduce, text_lengths
 from hstmap.sky import coverage_moc
-from hstmap.storage import StorageOptions, Store, open_store
-from hstmap.wfc3.schema import (
-    IMAGE_COLUMNS,
-    SOURCE_COLUMNS,
-    SUMMARY_COLUMNS,
-    Column,
+from hstmap.storage import ObjectInfo, StorageOptions, Store
+from hstmap.storage_move import move, remove_empty_folder
+from hstmap.summary_files import (
+    COVERAGE_FILE,
+    IMAGES_FILE,
+    SOURCES_FILE,
+    SOURCES_PREFIX,
+    StoredSources,
+    sources_key,
+    sources_metadata,
 )
+from hstmap.wfc3.schema import IMAGE_COLUMNS
 
-__all__ = ["COVERAGE_FILE", "IMAGES_FILE", "SOURCES_FILE", "Summary", "reduce_run"]
+__all__ = ["REDUCE_MODULES", "Summary", "reduce_run", "run_reduce"]
 
-SOURCES_FILE: Final = "sources.parquet"
-IMAGES_FILE: Final = "images.parquet"
-COVERAGE_FILE: Final = "coverage.moc.fits"
+#: What tasks of a reduce import: engines for them had best preload it.
+REDUCE_MODULES: Final = ("hstmap.merge", "astropy.coordinates", "cdshealpix.nested")
 
-_NAMED_IN_MESSAGES: Final = 3
+_N_CONNECTIONS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,9 @@ class Summary:
     reasons : dict of (str, str) to int
         Number of images by outcome and reason, of those that have a reason.
     sources_url, images_url : str
-        Where the tables are.
+        Where the tables are; that of the sources is a folder if they are several files.
+    n_files : int
+        How many files have the sources.
     """
 
     n_images: int
@@ -63,10 +73,13 @@ class Summary:
     reasons: dict[tuple[str, str], int]
     sources_url: str
     images_url: str
+    n_files: int
 
 
-def reduce_run(out: str, options: StorageOptions | None = None) -> Summary:
-    """Merge the parts of a run into its summary.
+def reduce_run(
+    out: str, options: StorageOptions | None = None, rows_a_file: int | None = None
+) -> Summary:
+    """Merge the parts of a run into its summary, here.
 
     Parameters
     ----------
@@ -74,6 +87,8 @@ def reduce_run(out: str, options: StorageOptions | None = None) -> Summary:
         URL of the run.
     options : StorageOptions, optional
         How to reach it.
+    rows_a_file : int, optional
+        As for `plan_reduce`.
 
     Returns
     -------
@@ -81,77 +96,168 @@ def reduce_run(out: str, options: StorageOptions | None = None) -> Summary:
 
     Raises
     ------
-    UsageError
-        If there is no run at `out`.
-    ConservationError
-        If an image of the manifest has no outcome, or rows of sources went missing; the message
-        names the difference. Nothing is written then.
+    UsageError, ConservationError
+        As `plan_reduce` and `run_reduce` do.
     """
-    store = open_store(out, options)
-    names = _manifest_rootnames(store)
-    placed = placed_images(store)
-    absent = [name for name in names if name not in placed]
-    if absent:
-        raise ConservationError(
-            f"{len(absent)} of {len(names)} images have no outcome yet, for example "
-            f"{', '.join(absent[:_NAMED_IN_MESSAGES])}: run the same map again to do them"
-        )
-    images = [placed[name] for name in names]
-    n_sources = _write_sources(store, images, options or StorageOptions())
-    _write_images(store, images)
+    with InProcessEngine() as engine:
+        return run_reduce(plan_reduce(out, options, rows_a_file), engine)
+
+
+def run_reduce(plan: ReducePlan, engine: Engine) -> Summary:
+    """Do what is planned: afterwards the summary is whole, or there is none and an error.
+
+    Parameters
+    ----------
+    plan : ReducePlan
+        From `plan_reduce`.
+    engine : Engine
+        What tasks run on, if there are any.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    ConservationError
+        If rows of sources went missing; the message names the difference.
+    StoppedError
+        If the engine may send no more calls. What is written is kept for the next reduce.
+    EngineError
+        If a task failed for good. What others have written is kept.
+    """
+    if plan.is_folder:
+        _run_stage(plan, engine)
+        files = _bring_files(plan)
+    else:
+        files = _write_single(plan)
+    images, store = plan.images, plan.store
     coverage = coverage_moc(image.row["footprint"] for image in images if image.row["footprint"])
     if coverage is not None:
         store.put(COVERAGE_FILE, coverage)
+    _write_images(store, images, files)
+    _delete(store, store.list(STAGED_PREFIX))
+    remove_empty_folder(store, STAGED_PREFIX)
     outcomes = Counter(image.row["outcome"] for image in images)
     reasons = Counter(
         (image.row["outcome"], image.row["reason"]) for image in images if image.row["reason"]
     )
+    place = SOURCES_PREFIX.rstrip("/") if plan.is_folder else SOURCES_FILE
     return Summary(
         n_images=len(images),
-        n_sources=n_sources,
+        n_sources=sum(file.n_sources for file in files),
         outcomes=dict(outcomes),
         reasons=dict(reasons),
-        sources_url=f"{store.url}/{SOURCES_FILE}",
+        sources_url=f"{store.url}/{place}",
         images_url=f"{store.url}/{IMAGES_FILE}",
+        n_files=len(files),
     )
 
 
-def _manifest_rootnames(store: Store) -> list[str]:
-    """Read which images the run is of."""
-    if read_run_record(store) is None:
-        raise UsageError(
-            f"there is no run at {store.url}; "
-            "name the folder or prefix that was given to map as --out"
+def _write_single(plan: ReducePlan) -> list[StoredSources]:
+    """Write the one file of sources; a reader sees the old one until the new one is whole."""
+    (wanted,) = plan.files
+    report = merge(wanted)
+    _check_rows(wanted.key, wanted.n_sources, report.n_sources)
+    if leftovers := list(plan.store.list(SOURCES_PREFIX)):
+        plan.store.delete(IMAGES_FILE)
+        _delete(plan.store, leftovers)
+        remove_empty_folder(plan.store, SOURCES_PREFIX)
+    made_of = staged_key(wanted.slices, wanted.metadata)
+    return [StoredSources(wanted.key, made_of, report.n_sources, report.nbytes)]
+
+
+def _run_stage(plan: ReducePlan, engine: Engine) -> None:
+    """Let tasks write the files that are still to be written."""
+    left = {file.key: file for file in plan.todo}
+    failed: list[Attempt] = []
+    if not left:
+        return
+    tasks = [Task(file.key, file) for file in plan.todo]
+    for attempt in engine.run(Stage("reduce", merge, tasks)):
+        if not attempt.final:
+            continue
+        wanted = left.pop(attempt.task_key)
+        if attempt.status == "ok":
+            _check_rows(wanted.key, wanted.n_sources, attempt.value.n_sources)
+        else:
+            failed.append(attempt)
+    kept = f"what is written is kept: run `hstmap reduce {plan.store.url}` again to go on"
+    if failed:
+        raise _failure(failed, len(plan.todo), kept)
+    if left:
+        raise StoppedError(
+            f"{len(left)} of {len(plan.files)} files of sources are left, and no more calls may "
+            f"be sent; {kept}"
         )
-    manifest = Manifest.read(f"{store.url}/{MANIFEST_KEY}")
-    names: list[str] = manifest.table["rootname"].to_pylist()
-    return names
 
 
-def _write_sources(store: Store, images: list[PlacedImage], options: StorageOptions) -> int:
-    """Write the table of sources and check that no row was lost on the way."""
-    columns = (*SOURCE_COLUMNS, *SUMMARY_COLUMNS)
-    metadata = table_metadata(columns, _text_lengths(columns, images))
-    (slices,) = slices_of_files(images, 1)
-    report = merge(SourcesFile(store.url, SOURCES_FILE, slices, metadata, options))
-    expected = sum(image.row["n_sources"] for image in images)
-    if report.n_sources != expected:
-        raise ConservationError(
-            f"the images count {expected} sources, the summary has {report.n_sources}"
-        )
-    return report.n_sources
+def _failure(failed: Sequence[Attempt], n_files: int, kept: str) -> Exception:
+    """Make the error that says which files could not be written, and why."""
+    error = failed[0].error
+    what = failed[0].status if error is None else f"{error.type_name}: {error.message}"
+    if error is not None and error.type_name.endswith(ConservationError.__name__):
+        return ConservationError(error.message)
+    return EngineError(
+        f"{len(failed)} of {n_files} files of sources could not be written, for example "
+        f"{failed[0].task_key} in {failed[0].number} attempts: {what}; {kept}"
+    )
 
 
-def _text_lengths(columns: Iterable[Column], images: Iterable[PlacedImage]) -> dict[str, int]:
-    """Find the longest text of each column of texts, which all are those of images."""
-    names = [column.name for column in columns if column.dtype == "str"]
-    rows = [image.row for image in images]
-    return {name: max((len(row[name].encode()) for row in rows), default=0) for name in names}
+def _bring_files(plan: ReducePlan) -> list[StoredSources]:
+    """Bring files to their place when all are whole, and delete what was in it."""
+    store, staged = plan.store, {info.key: info for info in plan.store.list(STAGED_PREFIX)}
+
+    def checked(file: SourcesFile) -> int:
+        if file.key in plan.kept:
+            return plan.kept[file.key].nbytes
+        info = staged[file.key]
+        _check_rows(file.key, file.n_sources, _n_rows(store, info))
+        return info.nbytes
+
+    with ThreadPoolExecutor(_N_CONNECTIONS) as pool:
+        sizes = list(pool.map(checked, plan.files))
+        files = [
+            StoredSources(sources_key(number), file.key, file.n_sources, nbytes)
+            for number, (file, nbytes) in enumerate(zip(plan.files, sizes, strict=True), start=1)
+        ]
+        arriving = [file for file in files if file.made_of not in plan.kept]
+        in_place = {file.key for file in files} - {file.key for file in arriving}
+        # From here until the table of images is written there is no summary.
+        store.delete(IMAGES_FILE)
+        store.delete(SOURCES_FILE)
+        _delete(store, (x for x in store.list(SOURCES_PREFIX) if x.key not in in_place))
+        for _ in pool.map(lambda file: move(store, file.made_of, file.key), arriving):
+            pass
+    return files
 
 
-def _write_images(store: Store, images: list[PlacedImage]) -> None:
-    """Write the table of images."""
-    schema = arrow_schema(IMAGE_COLUMNS, _text_lengths(IMAGE_COLUMNS, images))
+def _n_rows(store: Store, info: ObjectInfo) -> int:
+    """Read from a file's own end how many rows it has."""
+    with store.open_listed(info) as file:
+        try:
+            n_rows: int = pq.read_metadata(file).num_rows
+        except (OSError, pa.ArrowException) as error:
+            raise StorageError(
+                file.name, f"not a Parquet file ({error}); delete it and reduce again"
+            ) from error
+    return n_rows
+
+
+def _check_rows(key: str, expected: int, found: int) -> None:
+    if found != expected:
+        raise ConservationError(f"the images count {expected} sources, {key} has {found}")
+
+
+def _delete(store: Store, objects: Iterable[ObjectInfo]) -> None:
+    for info in list(objects):
+        store.delete(info.key)
+
+
+def _write_images(store: Store, images: Sequence[PlacedImage], files: list[StoredSources]) -> None:
+    """Write the table of images, which says where the sources are."""
+    schema = arrow_schema(IMAGE_COLUMNS, text_lengths(IMAGE_COLUMNS, images))
+    schema = schema.with_metadata({**schema.metadata, **sources_metadata(files)})
     columns = []
     for column in IMAGE_COLUMNS:
         values = [image.row[column.name] for image in images]

@@ -197,13 +197,19 @@ def test_the_package_imports_no_library(statement: str) -> None:
     assert {name for name in third_party if not name.startswith("_")} == {"hstmap"}
 
 
-@pytest.mark.parametrize("statement", ["import hstmap.worker", "import hstmap.bag.worker"])
+@pytest.mark.parametrize(
+    "statement", ["import hstmap.worker", "import hstmap.bag.worker", "import hstmap.merge"]
+)
 def test_a_worker_imports_nothing_that_only_a_client_needs(statement: str) -> None:
     client_only = {
         "aiohttp", "astroquery", "boto3", "botocore", "dask", "lithops", "matplotlib", "pandas",
-        "pyarrow", "requests", "scipy", "tqdm",
+        "mocpy", "pyarrow", "requests", "scipy", "tqdm",
     }  # fmt: skip
     assert loaded_by(statement) & client_only == set()
+
+
+def test_the_worker_of_a_map_imports_nothing_that_only_a_reduce_needs() -> None:
+    assert loaded_by("import hstmap.handler") & {"cdshealpix"} == set()
 
 
 def test_a_client_that_sends_tasks_imports_nothing_that_only_a_worker_needs() -> None:

@@ -23,8 +23,9 @@ from hstmap.aws.price_table import PriceTable
 from hstmap.aws.usage import LOG_NBYTES_A_CALL, Call, Usage
 from hstmap.bag.ledger import LEDGER_PREFIX
 from hstmap.errors import UsageError
+from hstmap.run_record import MANIFEST_KEY
 from hstmap.storage import RequestCounts, Store
-from hstmap.summary import IMAGES_FILE, SOURCES_FILE
+from hstmap.summary_files import COVERAGE_FILE, IMAGES_FILE, SOURCES_FILE, SOURCES_PREFIX
 
 __all__ = [
     "BILL_KEY",
@@ -36,7 +37,10 @@ __all__ = [
 ]
 
 BILL_KEY: Final = "bill.json"
-_RESULTS: Final = ("parts/", "catalogs/", LEDGER_PREFIX, SOURCES_FILE, IMAGES_FILE)
+_RESULTS: Final = (
+    "parts/", "catalogs/", LEDGER_PREFIX, MANIFEST_KEY, SOURCES_FILE, SOURCES_PREFIX, IMAGES_FILE,
+    COVERAGE_FILE,
+)  # fmt: skip
 _FORMAT: Final = 2
 
 

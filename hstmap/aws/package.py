@@ -42,6 +42,7 @@ WORKER_DISTRIBUTIONS: Final = (
     "arro3-core",
     "arro3-io",
     "astropy",
+    "cdshealpix",
     "cloudpickle",
     "numpy",
     "obstore",

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     from hstmap.commands.choice_options import add_choice_arguments
     from hstmap.commands.numbers import positive
+    from hstmap.commands.reducing import add_rows_argument
     from hstmap.commands.run_options import add_catalogs_arguments, add_detection_arguments
 
     parser.add_argument("sources", metavar="SOURCE", nargs="*", help="images, see above")
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prices", metavar="NAME_OR_FILE", help="the table that costs are reckoned with"
     )
     add_catalogs_arguments(running)
+    add_rows_argument(running)
     running.add_argument("--no-reduce", action="store_true", help="leave the summary to `reduce`")
     running.add_argument("--overwrite", action="store_true", help="start afresh")
     running.add_argument(
@@ -100,7 +102,7 @@ def _run(arguments: argparse.Namespace, console: Console, requests: RequestLog) 
         for line in intent.spending.stop_lines(done, arguments.words):
             console.warn(line)
         return 1
-    return _report(intent.plan, done, time.perf_counter() - started, arguments, console)
+    return _report(intent, done, time.perf_counter() - started, arguments, console)
 
 
 def _intent(arguments: argparse.Namespace, console: Console, requests: RequestLog) -> Intent:
@@ -333,7 +335,7 @@ def _ledger_detail(attempt: Attempt) -> dict[str, Any]:
 
 
 def _report(
-    plan: RunPlan,
+    intent: Intent,
     result: MapResult,
     elapsed_s: float,
     arguments: argparse.Namespace,
@@ -351,15 +353,13 @@ def _report(
     if arguments.no_reduce:
         if result.outcomes:
             console.say(f"images    {outcomes_line(result.outcomes)}")
-        console.say(f"summary   not made yet: python -m hstmap reduce {plan.out}")
+        console.say(f"summary   not made yet: python -m hstmap reduce {intent.plan.out}")
         return exit_status(result.outcomes)
-    from hstmap.account.requests_made import recorded
-    from hstmap.storage import open_store
-    from hstmap.summary import reduce_run
+    from hstmap.commands.reducing import reduce_parts
 
     started = time.perf_counter()
-    with recorded("reduce", open_store(plan.out)):
-        summary = reduce_run(plan.out)
+    rows = arguments.rows_a_file
+    summary = reduce_parts(intent.plan.out, intent.settings, rows, console)
     console.say(f"reduce    {time.perf_counter() - started:.1f} s")
     for line in summary_lines(summary):
         console.say(line)

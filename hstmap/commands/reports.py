@@ -58,10 +58,11 @@ def summary_lines(summary: Summary) -> list[str]:
         f"{n:,} {outcome} ({reason})" if reason != outcome else f"{n:,} {outcome}"
         for (outcome, reason), n in sorted(summary.reasons.items(), key=lambda item: -item[1])
     ]
+    files = f" in {summary.n_files:,} files" if summary.n_files > 1 else ""
     return [
         f"images    {summary.n_images:,}: {outcomes_line(summary.outcomes)}",
         *textwrap.wrap(", ".join(why), initial_indent="reasons   ", subsequent_indent=" " * 10),
-        f"sources   {summary.n_sources:,}",
+        f"sources   {summary.n_sources:,}{files}",
         f"results   {summary.sources_url}",
         f"          {summary.images_url}",
         f'open with python -c "import pandas; print(pandas.read_parquet({summary.sources_url!r}))"',

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from hstmap.storage import Store
     from hstmap.tally import MapResult
 
-__all__ = ["Spending", "command_with_budget", "function_shape", "open_spending", "usd_text"]
+__all__ = [
+    "Spending",
+    "billed_ms",
+    "check_region",
+    "command_with_budget",
+    "function_shape",
+    "lambda_place",
+    "open_spending",
+    "usd_text",
+]
 
 #: An attempt may take so many times what is expected: images differ, the expectation may be off by
 #: two, and some workers are slow.
@@ -199,10 +208,10 @@ def open_spending(
     from hstmap.bag.ledger import read_ledger
     from hstmap.storage import open_store
 
-    place = _place(settings)
+    place = lambda_place(settings)
     prices = load_prices(settings.prices or DEFAULT_PRICES)
     if settings.budget_usd is not None and "prices" not in settings.given:
-        _check_region(prices, place)
+        check_region(prices, place)
     function_s = _MOST_CALL_S if place is None else float(place.timeout_s)
     first_timeout_s = None
     if "timeout_s" not in settings.given:
@@ -215,7 +224,7 @@ def open_spending(
     terms = _terms(plan, settings, function_s, prices)
     # A ledger stays when a run is done afresh: what it tells of was paid for.
     store = open_store(plan.out, options.out_options)
-    earlier_usd = spent_before(read_ledger(store), terms, _billed_ms(store))
+    earlier_usd = spent_before(read_ledger(store), terms, billed_ms(store))
     largest = max(len(batch.images) for batch in plan.batches)
     n_parts_done = math.ceil(plan.n_done / largest)
     to_come_usd = terms.reduce_usd(
@@ -239,15 +248,25 @@ def function_shape(settings: Settings) -> LambdaShape:
     """
     from hstmap.account.costs import LambdaShape
 
-    place = _place(settings)
+    place = lambda_place(settings)
     if place is not None:
         return LambdaShape(place.memory_mb, place.architecture)
     default = LambdaShape()
     return LambdaShape(settings.memory_mb or default.memory_mb, default.architecture)
 
 
-def _place(settings: Settings) -> LambdaPlace | None:
-    """Find the function on Lambda; None if calls are made elsewhere."""
+def lambda_place(settings: Settings) -> LambdaPlace | None:
+    """Find the function on Lambda.
+
+    Parameters
+    ----------
+    settings : Settings
+
+    Returns
+    -------
+    LambdaPlace or None
+        None if calls are made elsewhere.
+    """
     from hstmap.account.run_calls import PLACE_FACT, LambdaPlace
     from hstmap.commands.engines import where_it_runs
 
@@ -255,8 +274,19 @@ def _place(settings: Settings) -> LambdaPlace | None:
     return LambdaPlace(**facts[PLACE_FACT]) if PLACE_FACT in facts else None
 
 
-def _check_region(prices: PriceTable, place: LambdaPlace | None) -> None:
-    """Refuse to promise what holds elsewhere only."""
+def check_region(prices: PriceTable, place: LambdaPlace | None) -> None:
+    """Refuse to promise what holds elsewhere only.
+
+    Parameters
+    ----------
+    prices : PriceTable
+    place : LambdaPlace or None
+
+    Raises
+    ------
+    UsageError
+        If the prices are not of the function's region.
+    """
     from hstmap.errors import UsageError
 
     if place is not None and place.region != prices.region:
@@ -281,14 +311,25 @@ def _terms(plan: RunPlan, settings: Settings, function_s: float, prices: PriceTa
     return CallTerms.of(function_shape(settings), prices, work)
 
 
-def _billed_ms(store: Store) -> dict[str, int]:
-    """Add up what the REPORT lines say that `bill` has left with a run, by request id; ms."""
+def billed_ms(store: Store) -> dict[str, int]:
+    """Add up what the REPORT lines say that `bill` has left with a run.
+
+    Parameters
+    ----------
+    store : Store
+        The run's.
+
+    Returns
+    -------
+    dict of str to int
+        Milliseconds, by request id.
+    """
     from hstmap.account.report_rows import read_rows
 
-    billed_ms: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
     for row in read_rows(store):
-        billed_ms[row.request_id] += row.billed_duration_ms
-    return billed_ms
+        sums[row.request_id] += row.billed_duration_ms
+    return sums
 
 
 def _attempt_s(estimate: Estimate, function_s: float) -> float:

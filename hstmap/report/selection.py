@@ -2,23 +2,20 @@
 
 Sources of named images come from their parts, so that a run need not be reduced for them. Sources
 of a cone come from the summary, of which no more is read than the row groups of images that the
-cone touches: ``sources.parquet`` has its rows in the order of ``images.parquet``.
+cone touches: sources lie in the order of ``images.parquet``, in one file or in several.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from hstmap.errors import MissingObjectError, UsageError
 from hstmap.report.cone import Cone
 from hstmap.report.results import no_such_image
 from hstmap.sky import healpix_29
-from hstmap.summary import IMAGES_FILE, SOURCES_FILE
+from hstmap.summary_files import StoredSources, files_of_sources, open_images, open_sources
 from hstmap.wfc3.schema import IMAGE_COLUMNS, SOURCE_COLUMNS, SUMMARY_COLUMNS
 
 if TYPE_CHECKING:
@@ -99,34 +96,42 @@ def sources_of_summary(store: Store, names: Sequence[str], cone: Cone | None = N
     UsageError
         If the run has no summary, or one whose two tables are not of one reduce.
     """
-    rows = _read_images(store, ["n_sources", "footprint", PIXEL_SCALE])
-    wanted = np.ones(len(rows), dtype=np.bool_)
-    if cone is not None:
-        wanted = cone.touches(rows["footprint"].to_pylist(), _MARGIN_ARCSEC)
-    stops = np.cumsum(rows["n_sources"].to_numpy(), dtype=np.int64)
-    scales = rows[PIXEL_SCALE].to_numpy()
-    pieces = []
-    with _summary_table(store, SOURCES_FILE) as file:
-        n_sources = int(stops[-1]) if len(stops) else 0
-        if file.metadata.num_rows != n_sources:
-            raise UsageError(
-                f"{store.url}/{SOURCES_FILE} has {file.metadata.num_rows} sources, and "
-                f"{IMAGES_FILE} counts {n_sources}: they are of two runs of `hstmap reduce`; "
-                "run it again"
-            )
-        for group, image_of_row in _groups(file, stops, wanted):
-            candidates = np.flatnonzero(wanted[image_of_row])
-            chosen = candidates if cone is None else _within(file, group, candidates, cone)
-            if len(chosen):
-                table = file.read_row_group(group, _stored(names)).take(chosen)
-                piece = {name: _as_array(table[name]) for name in table.column_names}
-                pieces.append(piece | {PIXEL_SCALE: scales[image_of_row[chosen]]})
+    pieces: list[Values] = []
+    with open_images(store) as images_file:
+        rows = images_file.read(["n_sources", "footprint", PIXEL_SCALE])
+        wanted = np.ones(len(rows), dtype=np.bool_)
+        if cone is not None:
+            wanted = cone.touches(rows["footprint"].to_pylist(), _MARGIN_ARCSEC)
+        stops = np.cumsum(rows["n_sources"].to_numpy(), dtype=np.int64)
+        scales = rows[PIXEL_SCALE].to_numpy()
+        for told, first_row in _files(files_of_sources(store, images_file), stops, wanted):
+            with open_sources(store, told) as file:
+                for group, image_of_row in _groups(file, first_row, stops, wanted):
+                    candidates = np.flatnonzero(wanted[image_of_row])
+                    chosen = candidates if cone is None else _within(file, group, candidates, cone)
+                    if len(chosen):
+                        table = file.read_row_group(group, _stored(names)).take(chosen)
+                        piece = {name: _as_array(table[name]) for name in table.column_names}
+                        pieces.append(piece | {PIXEL_SCALE: scales[image_of_row[chosen]]})
     return _completed(pieces, names)
 
 
-def _groups(file: Any, stops: np.ndarray, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the row groups that hold wanted images, with the number of each row's image."""
+def _files(
+    files: Sequence[StoredSources], stops: np.ndarray, wanted: np.ndarray
+) -> Iterator[tuple[StoredSources, int]]:
+    """Yield the files that may hold wanted images, with the number of their first row."""
     start = 0
+    for told in files:
+        first, last = np.searchsorted(stops, [start, start + told.n_sources - 1], side="right")
+        if wanted[first : last + 1].any():
+            yield told, start
+        start += told.n_sources
+
+
+def _groups(
+    file: Any, start: int, stops: np.ndarray, wanted: np.ndarray
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the row groups that hold wanted images, with the number of each row's image."""
     for group in range(file.metadata.num_row_groups):
         stop = start + file.metadata.row_group(group).num_rows
         first, last = np.searchsorted(stops, [start, stop - 1], side="right")
@@ -177,23 +182,8 @@ def images(store: Store, names: Sequence[str], which: Sequence[str] | Cone | Non
 
 
 def _read_images(store: Store, names: list[str]) -> pa.Table:
-    with _summary_table(store, IMAGES_FILE) as file:
+    with open_images(store) as file:
         return file.read(names)
-
-
-@contextmanager
-def _summary_table(store: Store, key: str) -> Iterator[Any]:
-    """Open a table of the summary."""
-    try:
-        # The footer, at its end, is what is read first.
-        opened = store.open_ranged(key, 1)
-    except MissingObjectError as error:
-        raise UsageError(
-            f"the run at {store.url} has no summary yet: run `hstmap reduce {store.url}` first, "
-            "or name images with --image to have their sources"
-        ) from error
-    with opened, pq.ParquetFile(opened, pre_buffer=True) as file:
-        yield file
 
 
 def _stored(names: Sequence[str]) -> list[str]:

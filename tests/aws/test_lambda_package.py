@@ -48,8 +48,9 @@ def test_what_is_in_it(names: set[str]):
     libraries = {name.split(".")[0] for name in tops}
     own = {name.split(".")[0] for name in tops if name.endswith(".libs")}
     assert libraries - own == {
-        "__pycache__", "_yaml", "arro3", "astropy", "astropy_iers_data", "cloudpickle", "erfa",
-        "hstmap", "numpy", "obstore", "packaging", "sep", "typing_extensions", "yaml",
+        "__pycache__", "_yaml", "arro3", "astropy", "astropy_iers_data", "cdshealpix",
+        "cloudpickle", "erfa", "hstmap", "numpy", "obstore", "packaging", "sep",
+        "typing_extensions", "yaml",
     } - own  # fmt: skip
     assert HANDLER == "hstmap.handler.handle"
     assert "hstmap/handler.py" in names
@@ -170,6 +171,7 @@ def test_it_does_a_frame_by_itself(worker_package: Path):
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert facts["outcomes"] == {"ok": 1}
+    assert facts["n_merged"] == facts["n_sources"] > 0
     assert facts["elsewhere"] == []  # every module came from the package or from Python
     assert facts["late"] == []  # and was there after INIT, before the first call
     assert not {"boto3", "botocore", "lithops", "pandas", "pyarrow"} & set(facts["modules"])

@@ -6,32 +6,16 @@ import pytest
 
 from hstmap.archive.sources import resolve_sources
 from hstmap.bag.engine import EngineOptions, InProcessEngine
-from hstmap.bag.events import AttemptSubmitted, Event, StageEnded
 from hstmap.batch import RunParameters
 from hstmap.pipeline import RunOptions, plan_run, run_map
 from hstmap.run_record import done_images
 from hstmap.storage import open_store
 from hstmap.tally import MapResult
 from support.archive import write_archive, write_broken_files
+from support.turnstile import Turnstile
 
 N_IMAGES = 5
 OPTIONS = RunOptions(batch_size=2, catalogs="none")
-
-
-class Turnstile:
-    """Lets so many calls through."""
-
-    def __init__(self, n_calls: int) -> None:
-        self.n_calls = n_calls
-        self.stages: list[tuple[str, bool]] = []
-
-    def may_send(self) -> bool:
-        return self.n_calls > 0
-
-    def note(self, event: Event) -> None:
-        self.n_calls -= isinstance(event, AttemptSubmitted)
-        if isinstance(event, StageEnded):
-            self.stages.append((event.stage, event.complete))
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def test_a_summary_of_two_reduces_is_noticed(out, tmp_path):
         store.put(key, (out / key).read_bytes())
     table = pq.read_table(out / "sources.parquet")
     pq.write_table(table.slice(1), tmp_path / "sources.parquet")
-    with pytest.raises(UsageError, match="two runs of `hstmap reduce`; run it again"):
+    with pytest.raises(UsageError, match="two runs of `hstmap reduce`; run"):
         sources_of_summary(store, ["ra"])
 
 
