@@ -11,7 +11,7 @@ from typing import Final, TextIO
 
 import hstmap
 from hstmap.commands import COMMANDS
-from hstmap.errors import ConservationError, EngineError, HstmapError
+from hstmap.errors import ConservationError, EngineError, HstmapError, TaskError
 
 __all__ = ["Console", "build_parser", "main"]
 
@@ -108,7 +108,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HstmapError as error:
         if arguments.debug:
             traceback.print_exc()
-        console.warn(f"hstmap {arguments.command}: error: {error}")
+        told = str(error)
+        if isinstance(error, TaskError) and not arguments.debug:
+            in_brief = told.partition("\n\n")[0]  # after that there is the worker's traceback
+            told = f"{in_brief} (--debug shows where)"
+        console.warn(f"hstmap {arguments.command}: error: {told}")
         failed_midway = isinstance(error, EngineError | ConservationError)
         return EXIT_FAILED if failed_midway else EXIT_USAGE
     except KeyboardInterrupt:
@@ -122,3 +126,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone, `head` for example: not worth a message.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
+    except OSError as error:  # a folder of somebody else's, a disk that is full
+        if arguments.debug:
+            traceback.print_exc()
+        where = f"{error.filename}: " if error.filename else ""
+        console.warn(f"hstmap {arguments.command}: error: {where}{error.strerror or error}")
+        return EXIT_USAGE

@@ -177,6 +177,37 @@ def test_debug_shows_where(images, tmp_path, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_what_a_task_raised_is_told_in_one_line(images, tmp_path, capsys):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "info").write_text("where a folder should be")
+    words = ["info", str(images), "-o", str(tmp_path / "results"), "--engine", "inprocess"]
+    assert main([*words, "--quiet"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("hstmap info: error: task ")
+    assert "a folder is needed" in line
+    assert line.endswith("(--debug shows where)")
+    assert main([*words, "--quiet", "--debug"]) == 1
+    told = capsys.readouterr().err
+    assert "In the worker:" in told
+    assert "--debug shows" not in told
+
+
+@pytest.mark.parametrize("words", [
+    ["plan", "--images", "9", "--json", "{tmp}/file/plan.json"],
+    ["fetch", "{images}", "--to", "{tmp}/file/images"],
+])  # fmt: skip
+def test_what_the_system_refuses_is_told_in_one_line(images, tmp_path, capsys, words):
+    (tmp_path / "file").write_text("not a folder")
+    words = [word.format(images=images, tmp=tmp_path) for word in words]
+    assert main(words) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1].startswith(f"hstmap {words[0]}: error: {words[-1]}")
+    assert told[-1].endswith(": Not a directory")
+    assert not any("Traceback" in line for line in told)
+    assert main([*words, "--debug"]) == 2
+    assert "NotADirectoryError" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["map", "reduce", "overlay"])
 def test_help_answers(command, capsys):
     assert main([command, "--help"]) == 0
