@@ -72,7 +72,7 @@ def test_a_contestant_runs_twice_in_an_interpreter_of_its_own(
     assert measured.cpu_s > 0.02
     # Python with numpy, at the least; the tree has the client, too.
     assert 50 < measured.worker_mb < 1000
-    assert measured.tree_mb > measured.worker_mb
+    assert measured.tree_mb > measured.worker_mb > measured.worker_share_mb > 20
     for name in ("first", "again"):
         found = agreement(ours, CONTESTANTS["hstmap"].found(Path(job.out, name)))
         assert found["n_equal"] == found["n_images"] == 2
@@ -158,9 +158,30 @@ def test_memory_of_descendants_is_seen() -> None:
         memory.look()
         process.communicate()
     assert 80 < memory.worker_mb < 200
-    assert memory.tree_mb > 80
+    assert memory.tree_mb > memory.worker_share_mb > 80
     memory.look()  # a process that has gone changes nothing
     assert 80 < memory.worker_mb < 200
+
+
+def test_what_processes_share_is_counted_once() -> None:
+    """Two forks look at the same 60 MB of their parent's, and one has 30 MB of its own."""
+    code = (
+        "import os, sys; x = bytearray(60_000_000); r, w = os.pipe()\n"
+        "for nbytes in (0, 30_000_000):\n"
+        "    if not os.fork():\n"
+        "        y = bytearray(nbytes); os.write(w, b'1'); sys.stdin.read(); os._exit(0)\n"
+        "os.read(r, 1); os.read(r, 1); print(1, flush=True); sys.stdin.read()"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        memory = Memory(process.pid)
+        memory.look()
+        process.communicate()
+    assert 90 < memory.tree_mb < 150
+    assert 45 < memory.worker_share_mb < 75
+    assert 88 < memory.worker_mb < 130
 
 
 def test_memory_is_watched_meanwhile() -> None:
@@ -175,8 +196,8 @@ def test_memory_is_watched_meanwhile() -> None:
 
 def test_speeds_are_compared_within_a_round() -> None:
     passes = {
-        "hstmap": [Pass(10, 4.0, 1.0, 0.5, 300, 100), Pass(10, 9.0, 3.0, 0.5, 320, 90)],
-        "photutils": [Pass(2, 4.0, 2.0, 1.0, 200, 150), Pass(2, 4.0, 6.0, 1.0, 220, 170)],
+        "hstmap": [Pass(10, 4.0, 1.0, 0.5, 300, 60, 100), Pass(10, 9.0, 3.0, 0.5, 320, 60, 90)],
+        "photutils": [Pass(2, 4.0, 2.0, 1.0, 200, 70, 150), Pass(2, 4.0, 6.0, 1.0, 220, 80, 170)],
     }
     figures = peers.compared(passes)
     assert figures["hstmap"]["hstmap_is_faster_by"]["median"] == 1.0
@@ -186,6 +207,7 @@ def test_speeds_are_compared_within_a_round() -> None:
     assert figures["photutils"]["hstmap_is_faster_by_cpu"]["median"] == 10.0
     assert figures["hstmap"]["images_s"]["median"] == pytest.approx((10 + 10 / 3) / 2)
     assert figures["photutils"]["tree_mb"]["median"] == 210
+    assert figures["photutils"]["worker_share_mb"]["median"] == 75
     assert figures["photutils"]["worker_mb"]["median"] == 160
 
 
