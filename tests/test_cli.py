@@ -177,6 +177,18 @@ def test_debug_shows_where(images, tmp_path, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_a_folder_with_its_own_results_is_mapped_once(images, monkeypatch, capsys):
+    monkeypatch.chdir(images)
+    words = ["map", ".", "--engine", "inprocess"]
+    assert main(words) == 0
+    n_images = len(pd.read_parquet("hstmap-out/images.parquet"))
+    capsys.readouterr()
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert f"0 images in 0 batches ({n_images} of {n_images} are done)" in told
+    assert f"note      .: {n_images + 1} FITS files are results of runs" in told
+
+
 def test_what_a_task_raised_is_told_in_one_line(images, tmp_path, capsys):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "info").write_text("where a folder should be")

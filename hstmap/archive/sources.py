@@ -32,6 +32,10 @@ __all__ = ["FITS_SUFFIXES", "resolve_sources"]
 FITS_SUFFIXES: Final = (".fits", ".fits.gz", ".fit")
 """What is taken for an image in a folder, a pattern or a prefix."""
 
+#: What a run has beside this file is FITS, too; who maps a folder may have its results in it.
+_RUN_FILE: Final = "run.json"
+_RESULTS: Final = ("catalogs/", "coverage.moc.fits")
+
 _LIST_SUFFIXES: Final = (".txt", ".lst")
 _GLOB: Final = re.compile(r"[*?\[]")
 _ROOTNAME: Final = re.compile(r"[a-z0-9]{9}", re.IGNORECASE)
@@ -56,7 +60,8 @@ def resolve_sources(
         - a list: ``.txt``, ``.lst`` or ``-`` for the standard input, with a path, a URL, a key of
           the archive (``hst/public/...``), a MAST URI or a nine-character rootname a line, and
           comments after ``#``;
-        - a folder, searched with all below it, for the names that end in `FITS_SUFFIXES`;
+        - a folder, searched with all below it, for the names that end in `FITS_SUFFIXES`, less
+          the results of runs;
         - a pattern with ``*``, ``?``, ``[...]`` and, locally, ``**``; in an ``s3://`` pattern
           ``*`` also stands for ``/``;
         - ``s3://bucket/prefix``, listed;
@@ -221,14 +226,26 @@ class _Finder:
     def _listed(self, source: str, root: str, prefix: str, pattern: str = "") -> list[Named]:
         """Return the images whose keys begin with the prefix, sorted by key."""
         store = open_store(root, self.options)
+        infos, runs = [], []
         try:
-            found = [
-                name_of(join_url(store.url, info.key), info.nbytes, info.etag or "")
-                for info in store.list(prefix)
-                if _is_fits(info.key) and (not pattern or fnmatchcase(info.key, pattern))
-            ]
+            for info in store.list(prefix):
+                if _is_fits(info.key) and (not pattern or fnmatchcase(info.key, pattern)):
+                    infos.append(info)
+                elif info.key.rpartition("/")[2] == _RUN_FILE and not pattern:
+                    runs.append(info.key.removesuffix(_RUN_FILE))
         except StorageError as error:
             raise UsageError(f"cannot list {source}: {error}") from error
+        results = tuple(run + name for run in runs for name in _RESULTS)
+        images = [info for info in infos if not info.key.startswith(results)]
+        if len(images) < len(infos):
+            n_results = len(infos) - len(images)
+            note = f"{n_results:,} FITS files are results of runs, and no images"
+            if not images:
+                raise UsageError(f"{source} holds no image: {note}")
+            self.notes.append(f"{source}: {note}")
+        found = [
+            name_of(join_url(store.url, info.key), info.nbytes, info.etag or "") for info in images
+        ]
         return self._chosen(source, sorted(found, key=lambda file: file.url))
 
     def _chosen(self, source: str, found: list[Named]) -> list[Named]:

@@ -46,6 +46,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         engine=arguments.engine, n_workers=arguments.workers, batch_size=arguments.batch_size
     )
     manifest = resolve_sources(arguments.sources)
+    for note in manifest.notes:
+        console.say(f"note      {note}")
     if arguments.limit:
         manifest = manifest.head(arguments.limit)
     batch_size = settings.batch_size or InfoOptions.batch_size

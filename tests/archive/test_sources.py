@@ -82,6 +82,39 @@ def test_a_folder_is_searched_for_images(folder: Path) -> None:
         assert Path(url).is_file()
 
 
+RUN = (
+    "run.json", "manifest.parquet", "coverage.moc.fits", "catalogs/isim01a1q_cat.fits",
+    "catalogs/0123_cat.fits",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("out", ["", "hstmap-out/", "deep/er/out/"])
+def test_results_of_runs_are_no_images(folder: Path, out: str) -> None:
+    make(folder, "isim01a1q_flt.fits", "other/catalogs/isim02a1q_flt.fits")
+    make(folder, *(f"{out}{name}" for name in RUN), f"{out}sample/isim03a1q_flt.fits")
+    found = resolve_sources(["."])
+    assert sorted(rootnames(found)) == ["isim01a1q", "isim02a1q", "isim03a1q"]
+    assert found.notes == (".: 3 FITS files are results of runs, and no images",)
+    # Who asks for them by a pattern, a name or their own folder gets them.
+    named = [f"{out}coverage.moc.fits", f"{out}catalogs"]
+    assert len(rootnames(resolve_sources(named))) == 3
+    assert len(rootnames(resolve_sources([f"./{out}catalogs/*"]))) == 2
+
+
+def test_a_run_alone_holds_no_image(folder: Path) -> None:
+    make(folder, *(f"out/{name}" for name in RUN))
+    with pytest.raises(UsageError, match="out holds no image: 3 FITS files are results of runs"):
+        resolve_sources(["out"])
+
+
+def test_results_of_runs_in_a_bucket_are_no_images(s3_bucket: str) -> None:
+    store = open_store(f"{s3_bucket}/results-of-runs")
+    for name in ("isim01a1q_flt.fits", *(f"out/{name}" for name in RUN)):
+        store.put(name, name.encode())
+    assert rootnames(resolve_sources([store.url])) == ["isim01a1q"]
+    assert len(rootnames(resolve_sources([f"{store.url}/out/catalogs/"]))) == 2
+
+
 def test_of_one_rootname_the_preferred_product_is_used_and_the_rest_is_said(folder: Path) -> None:
     make(
         folder,
