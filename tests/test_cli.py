@@ -40,6 +40,17 @@ def test_map_reports_what_it_did_and_how_to_open_it(images, tmp_path, capsys):
     assert "isim03a1q" in shown.stdout
 
 
+def test_one_image_is_no_images(images, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["map", str(images), "-o", str(out), "--engine", "inprocess", "--limit", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "plan      1 image in 1 batch" in told
+    assert "at least 1 read and 2 writes" in told
+    assert "map       1 image in " in told
+    assert main(["plan", str(images), "--batch-size", "1"]) == 0
+    assert re.search(r"calls +\d+ of 1 image, ", capsys.readouterr().out)
+
+
 def test_quiet_says_nothing(images, tmp_path, capsys):
     assert hstmap("map", images, "-o", tmp_path / "out", "--engine", "inprocess", "--quiet") == 0
     assert capsys.readouterr() == ("", "")

@@ -18,15 +18,15 @@ __all__ = ["Drawing", "count", "draw", "human_nbytes"]
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number and its noun.
+def count(number: int, noun: str, ending: str = "s") -> str:
+    """Return a number and its noun, with the ending of its plural if there are several.
 
     Examples
     --------
-    >>> count(1, "task"), count(1200, "task")
-    ('1 task', '1,200 tasks')
+    >>> count(1, "task"), count(1200, "task"), count(2, "batch", "es")
+    ('1 task', '1,200 tasks', '2 batches')
     """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else ending}"
 
 
 def human_nbytes(nbytes: int | None) -> str:

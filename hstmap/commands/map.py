@@ -175,7 +175,7 @@ def _pilot(
     from hstmap.pipeline import plan_run
 
     pilot = pilot_of(intent, arguments.pilot)
-    console.say(f"pilot     {pilot.plan.n_todo:,} images in {len(pilot.plan.batches):,} batches")
+    console.say(f"pilot     {_todo(pilot.plan)}")
     pilot = _prepared(pilot, profile, without_choice(arguments), console, requests)
     result = map_batches(pilot, arguments, console, requests)
     if result.n_left:
@@ -244,19 +244,29 @@ def _knows_filters(manifest: Manifest) -> bool:
 
 def _plan_lines(plan: RunPlan, options: RunOptions) -> list[str]:
     """Say what is about to happen."""
-    todo = f"{plan.n_todo:,} images in {len(plan.batches):,} batches"
+    from hstmap.bag.render import count
+
+    todo = _todo(plan)
     if plan.n_done:
         todo += f" ({plan.n_done:,} of {plan.n_images:,} are done)"
     if plan.unused:
         todo += f" ({len(plan.unused):,} that the manifest says not to use)"
     size = f", {plan.nbytes / 1e6:,.0f} MB" if plan.nbytes else ""
     lines = [
-        f"plan      {todo}{size}; at least {plan.n_get:,} reads and {plan.n_put:,} writes",
+        f"plan      {todo}{size}; at least {count(plan.n_get, 'read')} and "
+        f"{count(plan.n_put, 'write')}",
         f"out       {plan.out}",
     ]
     if options.catalogs == "image" and plan.out.startswith("s3://"):
         lines += _cheaper_catalogs(plan)
     return lines
+
+
+def _todo(plan: RunPlan) -> str:
+    """Say how much a plan is."""
+    from hstmap.bag.render import count
+
+    return f"{count(plan.n_todo, 'image')} in {count(len(plan.batches), 'batch', 'es')}"
 
 
 def _cheaper_catalogs(plan: RunPlan) -> list[str]:
@@ -342,12 +352,13 @@ def _report(
     console: Console,
 ) -> int:
     """Reduce if that is wanted, and say what came of it."""
+    from hstmap.bag.render import count
     from hstmap.commands.reports import exit_status, outcomes_line, summary_lines
 
     n_done = sum(result.outcomes.values())
     speed = f", {n_done / elapsed_s:.1f} images/s" if n_done else ""
     console.say(
-        f"map       {n_done:,} images in {elapsed_s:.1f} s{speed}; "
+        f"map       {count(n_done, 'image')} in {elapsed_s:.1f} s{speed}; "
         f"{result.requests.nbytes_read / 1e6:,.0f} MB read"
     )
     if arguments.no_reduce:

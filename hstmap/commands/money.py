@@ -165,10 +165,11 @@ def estimate_lines(estimate: Estimate) -> list[str]:
     list of str
     """
     from hstmap.account.run_assumptions import EXPECTED, HIGH, LOW
+    from hstmap.bag.render import count
 
     shape = estimate.shape
     lines = [
-        f"calls     {estimate.n_calls:,} of {shape.images_a_call:,} images, "
+        f"calls     {estimate.n_calls:,} of {count(shape.images_a_call, 'image')}, "
         f"{shape.n_workers:,} at a time, {shape.memory_mb} MB, {estimate.architecture}",
         f"profile   {estimate.profile}",
         f"{f'simulated, of {estimate.n_runs} runs':28s}{'low':>12s}{'expected':>12s}{'high':>12s}",

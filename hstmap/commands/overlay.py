@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Draw the picture."""
+    from hstmap.bag.render import count
     from hstmap.report.overlay import draw_overlay
     from hstmap.report.pictures import check_picture_name, put_picture
     from hstmap.report.results import RunResults
@@ -42,10 +43,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     figure = draw_overlay(
         image,
         sources,
-        title="  ".join(filter(None, [*known, f"{len(sources):,} sources"])),
+        title="  ".join(filter(None, [*known, count(len(sources), "source")])),
         kron_factor=results.parameters.measure.kron_factor,
         stretch=arguments.stretch,
     )
     put_picture(figure, file, arguments.dpi)
-    console.say(f"{file}: {len(sources):,} sources of {row['key']}")
+    console.say(f"{file}: {count(len(sources), 'source')} of {row['key']}")
     return 0
