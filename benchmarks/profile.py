@@ -84,6 +84,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "peak_memory_mb": profile.peak_memory_nbytes / 2**20,
         "part_nbytes_image": profile.part_nbytes_image,
         "catalog_nbytes_image": profile.catalog_nbytes_image,
+        "summary_nbytes_image": profile.summary_nbytes_image,
     }
     for label, value in figures.items():
         print(f"{label:22s} {value:,.4f}")
@@ -110,7 +111,7 @@ def _measured(sources: list[Path], out: Path, init_s: tuple[float, ...]) -> Prof
     """Run the map alone in this process."""
     with patch("hstmap.worker.time", SimpleNamespace(perf_counter=time.thread_time)):
         hstmap(["map", *map(str, sources), "-o", str(out), "--engine", "inprocess", "--quiet",
-                "--batch-size", str(BATCH_SIZE), "--no-reduce"])  # fmt: skip
+                "--batch-size", str(BATCH_SIZE)])  # fmt: skip
     machine = machine_lines()
     unmeasured = ImageSample(0.0, 0.0, 0)
     base = Profile(

@@ -7,7 +7,7 @@ import platform
 import socket
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,13 +18,25 @@ from hstmap.bag.ledger import attempt_of, read_ledger
 from hstmap.bag.task import Attempt
 from hstmap.errors import UsageError
 from hstmap.parts import placed_images
-from hstmap.storage import Store
+from hstmap.storage import ObjectInfo, Store
+from hstmap.summary_files import COVERAGE_FILE, IMAGES_FILE, SOURCES_FILE, SOURCES_PREFIX
 from hstmap.wfc3.schema import TIMED_STEPS
 
 __all__ = ["profile_of_run", "warm_environments"]
 
 #: Lambda keeps environments that are idle for some minutes; it does not say how many (assumed).
 _KEPT_WARM_S: Final = 300.0
+_PARTS, _CATALOGS = "parts/", "catalogs/"
+_SUMMARY: Final = (SOURCES_FILE, SOURCES_PREFIX, IMAGES_FILE, COVERAGE_FILE)
+_FAILED: Final = frozenset({"error", "lost", "timeout"})
+
+
+@dataclass
+class _Calls:
+    """What a ledger tells of calls: of those on Lambda only, if there are any."""
+
+    done: list[_Done] = field(default_factory=list)
+    n_failures: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,8 @@ def profile_of_run(store: Store, base: Profile | None = None) -> Profile:
         If the run has done nothing that could be measured.
     """
     base = base or load_profile()
-    batches = _batches(store)
+    calls = _calls(store)
+    batches = calls.done
     of_part = {item.said["part"]: item for item in batches}
     everything = [placed.row for placed in placed_images(store).values()]
     rows = [row for row in everything if row["part"] in of_part]
@@ -81,7 +94,7 @@ def profile_of_run(store: Store, base: Profile | None = None) -> Profile:
             "finished batches, which have none in common that was measured; a profile needs "
             "that: name a run that `map` made"
         )
-    sizes = {prefix: _nbytes(store, prefix) for prefix in ("parts/", "catalogs/")}
+    sizes = _sizes(store)
     n_catalogs = sum(bool(row["catalog"]) for row in measured)
     n_images = sum(sum(item.said["outcomes"].values()) for item in batches)
     on_lambda = batches[-1].place is not None
@@ -94,11 +107,14 @@ def profile_of_run(store: Store, base: Profile | None = None) -> Profile:
         n_get_image=sum(item.said["requests"]["n_get"] for item in batches) / n_images,
         overhead_s=tuple(_overheads(batches, rows)),
         init_s=_starts(batches) if on_lambda and _starts(batches) else base.init_s,
-        part_nbytes_image=sizes["parts/"] / len(everything),
+        part_nbytes_image=sizes.parts / len(everything),
         catalog_nbytes_image=(
-            sizes["catalogs/"] / n_catalogs if n_catalogs else base.catalog_nbytes_image
+            sizes.catalogs / n_catalogs if n_catalogs else base.catalog_nbytes_image
         ),
         reduce_s_image=base.reduce_s_image,
+        summary_nbytes_image=(
+            sizes.summary or sizes.parts * base.merged_nbytes_image / base.part_nbytes_image
+        ) / len(everything),
         wait_s=tuple(_waited_s(item) for item in batches) if on_lambda else (),
         call_s=_beyond_s(batches) if on_lambda else 0.0,
         send_s=_until_begun_s(batches)[0] if on_lambda else 0.0,
@@ -107,6 +123,8 @@ def profile_of_run(store: Store, base: Profile | None = None) -> Profile:
             (item.attempt.peak_memory_nbytes or 0 for item in batches), default=0
         ) or base.peak_memory_nbytes,
         on_lambda=on_lambda,
+        n_attempts=len(batches) + calls.n_failures if on_lambda else 0,
+        n_failures=calls.n_failures if on_lambda else 0,
     )  # fmt: skip
 
 
@@ -129,7 +147,7 @@ def warm_environments(store: Store, place: LambdaPlace, now_s: float) -> int:
     """
     recent = [
         item.attempt
-        for item in _batches(store)
+        for item in _calls(store).done
         if item.place == place and item.attempt.ended_s > now_s - _KEPT_WARM_S
     ]
     changes = [
@@ -146,9 +164,10 @@ def warm_environments(store: Store, place: LambdaPlace, now_s: float) -> int:
     return max(most, n_started)
 
 
-def _batches(store: Store) -> list[_Done]:
-    """Read the batches that ended well; those on Lambda only, if there are any."""
+def _calls(store: Store) -> _Calls:
+    """Read which batches ended well, and how many calls did not."""
     found: list[_Done] = []
+    n_failures = 0
     place, host, began_s = None, "", 0.0
     for entry in read_ledger(store):
         if entry["event"] == "ledger_opened":
@@ -160,7 +179,9 @@ def _batches(store: Store) -> list[_Done]:
             said = attempt.value
             if attempt.status == "ok" and isinstance(said, dict) and "part" in said:
                 found.append(_Done(attempt, place, host, began_s))
-    return [item for item in found if item.place is not None] or found
+            elif attempt.status in _FAILED and attempt.started_s is not None:
+                n_failures += place is not None
+    return _Calls([item for item in found if item.place is not None] or found, n_failures)
 
 
 def _machine(batch: _Done) -> str:
@@ -231,5 +252,27 @@ def _until_begun_s(batches: Sequence[_Done]) -> tuple[float, float]:
     return round(send_s, 5), round(boot_s, 5)
 
 
-def _nbytes(store: Store, prefix: str) -> int:
-    return sum(info.nbytes for info in store.list(prefix))
+@dataclass
+class _Sizes:
+    """Bytes of what a run has stored; of the summary 0 if it does not hold all parts."""
+
+    parts: int = 0
+    catalogs: int = 0
+    summary: int = 0
+
+
+def _sizes(store: Store) -> _Sizes:
+    sizes = _Sizes()
+    parts, summary = list[ObjectInfo](), list[ObjectInfo]()
+    for info in store.list():
+        if info.key.startswith(_PARTS):
+            parts.append(info)
+        elif info.key.startswith(_CATALOGS):
+            sizes.catalogs += info.nbytes
+        elif info.key.startswith(_SUMMARY):
+            summary.append(info)
+    sizes.parts = sum(info.nbytes for info in parts)
+    merged = [info.modified for info in summary if info.key == IMAGES_FILE]
+    if merged and all(info.modified <= merged[0] for info in parts):
+        sizes.summary = sum(info.nbytes for info in summary)
+    return sizes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import socket
 
 import pytest
@@ -178,9 +179,54 @@ def test_a_profile_of_a_run_reads_back_as_it_was(store, tmp_path):
 
 def test_a_profile_of_an_older_version_has_nothing_that_nobody_measured(tmp_path):
     record = json.loads(BASE.as_json())
-    for name in ("wait_s", "call_s", "peak_memory_nbytes", "on_lambda"):
+    record.pop("n_attempts")
+    for name in ("wait_s", "call_s", "peak_memory_nbytes", "on_lambda", "summary_nbytes_image"):
         record.pop(name)
     (tmp_path / "old.json").write_text(json.dumps(record))
     old = load_profile(str(tmp_path / "old.json"))
     assert isinstance(old, Profile)
     assert (old.wait_s, old.call_s, old.peak_memory_nbytes, old.on_lambda) == ((), 0.0, 0, False)
+    assert (old.n_attempts, old.merged_nbytes_image) == (0, old.part_nbytes_image)
+
+
+# -- what is stored, and what failed ---------------------------------------------------------------
+
+
+def test_a_summary_counts_as_it_is_and_a_missing_one_as_that_of_the_base(store):
+    part = write_part(store, "a", 4)
+    write_session(store, None, batch_ended(part, 4, 9.0))
+    part_nbytes = next(store.list("parts/")).nbytes
+    base = dataclasses.replace(BASE, part_nbytes_image=1000.0, summary_nbytes_image=500.0)
+    before = profile_of_run(store, base)
+    assert before.part_nbytes_image == part_nbytes / 4
+    assert before.summary_nbytes_image == pytest.approx(part_nbytes / 2 / 4)
+    for name, nbytes in {
+        "sources.parquet": 900,
+        "images.parquet": 80,
+        "coverage.moc.fits": 20,
+    }.items():
+        store.put(name, bytes(nbytes))
+    assert profile_of_run(store, base).summary_nbytes_image == 1000 / 4
+    # Further parts since then: the summary does not hold them.
+    further = write_part(store, "b", 4)
+    newer = max(info.modified for info in store.list("parts/")).timestamp() + 60
+    os.utime(store.local_path(further), (newer, newer))
+    parts_nbytes = sum(info.nbytes for info in store.list("parts/"))
+    again = profile_of_run(store, base).summary_nbytes_image
+    assert again == pytest.approx(parts_nbytes / 2 / 8)
+
+
+def test_calls_of_lambda_that_left_no_result_are_counted(store):
+    part = write_part(store, "a", 1)
+    failed = [
+        dataclasses.replace(batch_ended(part, 1, 1.0), status=status, final=False, value=None)
+        for status in ("lost", "error", "timeout", "cancelled")
+    ]
+    # Of an event that never became a call there is nothing to say.
+    dropped = dataclasses.replace(failed[0], started_s=None)
+    write_session(store, None, *failed, batch_ended(part, 1, 1.0))
+    here = profile_of_run(store)
+    assert (here.n_attempts, here.n_failures) == (0, 0)
+    write_session(store, HALF_A_CPU, *failed, dropped, batch_ended(part, 1, 1.0))
+    there = profile_of_run(store)
+    assert (there.n_attempts, there.n_failures) == (4, 3)
