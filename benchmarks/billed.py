@@ -17,14 +17,13 @@ from typing import Any
 
 from pyarrow import parquet
 
-from benchmarks.loopback import Loopback, LoopbackRun, deployed_loopback
+from benchmarks.loopback import Loopback, LoopbackRun, deployed_loopback, loopback_images
 from hstmap.account.choose import Sweep, choose
 from hstmap.account.run_assumptions import RunShape
 from hstmap.account.run_measured import profile_of_run
 from hstmap.account.run_profile import Profile
 from hstmap.aws.price_table import load_prices
 from hstmap.batch import CATALOGS
-from hstmap.wfc3.simulate import make_sample
 
 MEMORIES_MB = (512, 885, 1024, 1280, 1536, 1769, 2048, 3008)
 MEMORIES_SHORT_MB = (885, 1769)
@@ -54,11 +53,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     batch_sizes = arguments.batch_sizes or ((2,) if arguments.short else BATCH_SIZES)
     kinds = arguments.catalogs or (("none",) if arguments.short else CATALOGS)
     memories = arguments.memories or (MEMORIES_SHORT_MB if arguments.short else MEMORIES_MB)
-    images = _images(arguments.frames, n_images)
     rows: list[dict[str, Any]] = []
     sweeps: list[tuple[LoopbackRun, list[dict[str, Any]]]] = []
     with deployed_loopback(N_WORKERS) as loopback:
-        source = loopback.put_images(images)
+        source = loopback.put_images(loopback_images(arguments.frames, n_images))
         expected = _sources(loopback, loopback.map(source, memories[0], *_words(2, "none")))
         print(f"images    {n_images}; 1 cold and {n_repeats} warm runs a point: median and range")
         print(f"{'MB':>6s}{'batch':>7s}{'catalogues':>12s}{'cold':>9s}{'warm':>9s}  GB-s an image")
@@ -88,15 +86,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         f"2018: {OF_2018_GB_S}"
     )
     return {"n_images": n_images, "points": rows, "least_gb_s": best["warm_gb_s"], "auto": autos}
-
-
-def _images(frames: list[Path], n_images: int) -> dict[str, bytes]:
-    """Take frames, or make some, again and again under other names."""
-    if frames:
-        contents = [frame.read_bytes() for frame in frames]
-    else:
-        contents = [image.content for image in make_sample(min(n_images, 6))]
-    return {f"ibil{n:04d}q_flt.fits": contents[n % len(contents)] for n in range(n_images)}
 
 
 def _words(batch_size: int, catalogs: str) -> tuple[str, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import yaml
+from astropy.io import fits
 
 from hstmap.aws.deploy import deploy
 from hstmap.aws.local import InvocationRecord, LocalAws, LocalAwsOptions
@@ -22,8 +26,14 @@ from hstmap.aws.package import build_installed
 from hstmap.aws.session import AwsSession
 from hstmap.aws.settings import AwsSettings, aws_settings
 from hstmap.storage import Store, open_store
+from hstmap.wfc3.simulate import make_sample
 
+#: How often the client looks for ended calls, s.
+POLL_S = 0.2
 _FUNCTION_TIMEOUT_S = 300
+_N_SIMULATED = 6
+#: Of what an image's errors say: enough to make each its own, and too little to be seen.
+_FURTHER_NOISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -77,13 +87,13 @@ class Loopback:
         """The bucket that workers may use."""
         return f"s3://{self.settings.bucket}"
 
-    def put_images(self, images: Mapping[str, bytes]) -> str:
+    def put_images(self, images: Iterable[tuple[str, bytes]]) -> str:
         """Put images where workers can read them.
 
         Parameters
         ----------
-        images : mapping of str to bytes
-            By file name.
+        images : iterable of (str, bytes)
+            File names and contents.
 
         Returns
         -------
@@ -92,7 +102,7 @@ class Loopback:
         """
         url = f"{self.bucket_url}/images-{uuid.uuid4().hex[:8]}"
         store = open_store(url)
-        for name, content in images.items():
+        for name, content in images:
             store.put(name, content)
         return url
 
@@ -145,7 +155,7 @@ class Loopback:
             "lithops": {
                 "backend": "aws_lambda",
                 "storage": "aws_s3",
-                "monitoring_interval": 0.2,
+                "monitoring_interval": POLL_S,
             },
             "aws": {"region": self.settings.region},
             "aws_lambda": {
@@ -154,6 +164,57 @@ class Loopback:
                 "max_workers": self.settings.max_workers,
             },
         }
+
+
+def loopback_images(frames: Sequence[Path], n_images: int) -> Iterator[tuple[str, bytes]]:
+    """Take frames, or make some, again and again under other names, each with noise of its own.
+
+    Without that, parts and summaries would be far smaller than those of different images: equal
+    sources compress to nothing.
+
+    Parameters
+    ----------
+    frames : sequence of Path
+        FLT files.
+    n_images : int
+
+    Yields
+    ------
+    str, bytes
+        File name and content.
+    """
+    contents = [frame.read_bytes() for frame in frames]
+    n_simulated = min(n_images, _N_SIMULATED)
+    contents = contents or [image.content for image in make_sample(n_simulated)]
+    plates = [_Plate.of(content, seed) for seed, content in enumerate(contents)]
+    for number, plate in zip(range(n_images), itertools.cycle(plates), strict=False):
+        yield f"ival{number:04d}q_flt.fits", plate.copy(number // len(plates))
+
+
+@dataclass(frozen=True, eq=False)
+class _Plate:
+    """A frame, where its pixels are in the file, and noise to add to them."""
+
+    content: bytes
+    first: int
+    noise: np.ndarray
+
+    @classmethod
+    def of(cls, content: bytes, seed: int) -> _Plate:
+        with fits.open(io.BytesIO(content)) as hdus:
+            errors = np.asarray(hdus["ERR", 1].data, np.float32)
+            noise = np.random.default_rng(seed).normal(0.0, _FURTHER_NOISE * errors)
+            first = hdus["SCI", 1].fileinfo()["datLoc"]
+        return cls(content, first, noise.astype(np.float32).ravel())
+
+    def copy(self, number: int) -> bytes:
+        """Make a copy, of which the first is the frame as it is."""
+        if number == 0:
+            return self.content
+        copy = bytearray(self.content)
+        pixels = np.frombuffer(copy, ">f4", self.noise.size, self.first)
+        pixels += np.roll(self.noise, 1009 * number)
+        return bytes(copy)
 
 
 @contextmanager

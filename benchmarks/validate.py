@@ -14,12 +14,17 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.loopback import Loopback, LoopbackRun, deployed_loopback
+from benchmarks.loopback import (
+    POLL_S,
+    Loopback,
+    LoopbackRun,
+    deployed_loopback,
+    loopback_images,
+)
 from hstmap.account.requests_made import requests_of_run
 from hstmap.account.run_assumptions import EXPECTED, RunShape
 from hstmap.account.run_measured import profile_of_run
@@ -27,14 +32,13 @@ from hstmap.account.run_model import simulate_run
 from hstmap.account.run_profile import Profile
 from hstmap.bag.ledger import read_attempts
 from hstmap.batch import CATALOGS
-from hstmap.wfc3.simulate import make_sample
 
 N_WORKERS = 2
 N_SEEDS = 9
 #: What the loopback AWS is like: nothing comes late, and waits are part of the profile.
 LOOPBACK = replace(
     EXPECTED,
-    calls_a_second=1e9, get_rate=1e9, put_rate=1e9, init_ratio=1.0, poll_s=0.2,
+    calls_a_second=1e9, get_rate=1e9, put_rate=1e9, init_ratio=1.0, poll_s=POLL_S,
     straggler_share=0.0, failure_share=0.0, twin_fraction=0.0,
 )  # fmt: skip
 LINES = {"map_s": "s", "gb_s": "GB-s", "init_s": "s", "n_calls": "", "n_cold": "", "n_get": "",
@@ -95,13 +99,6 @@ def _merged(one: Profile, other: Profile) -> Profile:
     """Put two profiles of the same images together."""
     series = ("images", "overhead_s", "init_s", "wait_s")
     return replace(one, **{name: getattr(one, name) + getattr(other, name) for name in series})
-
-
-def loopback_images(frames: Sequence[Path], n_images: int) -> dict[str, bytes]:
-    """Take frames, or make some, again and again under other names."""
-    contents = [frame.read_bytes() for frame in frames]
-    contents = contents or [image.content for image in make_sample(6)]
-    return {f"ival{i:04d}q_flt.fits": contents[i % len(contents)] for i in range(n_images)}
 
 
 def _make(loopback: Loopback, source: str, case: Case, memory_mb: int) -> LoopbackRun:

@@ -80,12 +80,3 @@ def test_a_cold_run_ends_the_environments_before_it():
     validate._make(loopback, "s3://x", Case(10, 5, True, "image"), 1024)
     words = ("s3://x", 1024, "--limit", "10", "--batch-size", "5", "--catalogs", "image")
     assert said == [words, "end", words]
-
-
-def test_images_are_given_again_under_other_names(tmp_path):
-    (tmp_path / "a").write_bytes(b"1")
-    (tmp_path / "b").write_bytes(b"2")
-    images = validate.loopback_images([tmp_path / "a", tmp_path / "b"], 5)
-    assert len(images) == 5
-    assert sorted(images.values()) == [b"1", b"1", b"1", b"2", b"2"]
-    assert all(name.endswith("_flt.fits") for name in images)
