@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ __all__ = ["add_rows_argument", "reduce_parts"]
 #: A worker of Lambda keeps the file that it writes on its disk of 512 MB; a source takes 160 bytes.
 _MOST_ROWS_ON_LAMBDA: Final = 3_000_000
 _MOST_NBYTES_A_SOURCE: Final = 200
+#: Reading, merging and writing a source on one vCPU; and how much longer an attempt may take.
+_SECONDS_A_SOURCE: Final = 7e-6
+_PATIENCE: Final = 5.0
+_LEAST_ATTEMPT_S: Final = 60.0
 _MOST_CALL_S: Final = 900.0
 _LOOKS_S: Final = 2.0
 #: What a call asks for beside parts and file: see `hstmap.account.charges`.
@@ -106,6 +111,8 @@ def _reduce_by_tasks(plan: ReducePlan, settings: Settings, console: Console) -> 
     from hstmap.errors import StoppedError
     from hstmap.summary import REDUCE_MODULES, run_reduce
 
+    if "timeout_s" not in settings.given:
+        settings = settings.with_options(timeout_s=_attempt_s(plan))
     account = _account(plan, settings)
     with (
         RequestLog("reduce") as requests,
@@ -129,6 +136,12 @@ def _reduce_by_tasks(plan: ReducePlan, settings: Settings, console: Console) -> 
                 f"a budget of {settings.budget_usd:g} USD does not hold one more call, which could "
                 f"cost {account.terms.most_usd:.4f}: {error}, by --budget {needed_usd:.2g} or more"
             ) from error
+
+
+def _attempt_s(plan: ReducePlan) -> float:
+    """Choose a time limit for attempts; s."""
+    largest = max(file.n_sources for file in plan.todo)
+    return max(_LEAST_ATTEMPT_S, math.ceil(_PATIENCE * _SECONDS_A_SOURCE * largest))
 
 
 def _ledger_detail(attempt: Attempt) -> dict[str, Any]:

@@ -50,18 +50,22 @@ def hstmap(*words: str) -> subprocess.CompletedProcess[str]:
 def contents(url: str) -> dict[str, bytes]:
     """What of a run must not depend on where it ran."""
     store = open_store(url)
-    names = [info.key for info in store.list("catalogs/")] + ["sources.parquet"]
+    names = [info.key for prefix in ("catalogs/", "sources") for info in store.list(prefix)]
     return {name: store.get(name) for name in names}
 
 
 def on_this_machine(source: str, out: str, folder: Path) -> dict[str, bytes]:
     """Do the same on Lithops' localhost, once."""
-    config = folder / "local.yaml"
-    config.write_text("lithops: {backend: localhost, storage: localhost}\n")
-    words = ("map", source, "--out", out, "--config", str(config), "--batch-size", "1")
+    words = ("map", source, "--out", out, "--config", local_config(folder), "--batch-size", "1")
     done = hstmap(*words, "--workers", "2")
     assert done.returncode == 0, done.stderr
     return contents(out)
+
+
+def local_config(folder: Path) -> str:
+    config = folder / "local.yaml"
+    config.write_text("lithops: {backend: localhost, storage: localhost}\n")
+    return str(config)
 
 
 def on_lambda(deployment: Any, source: str, out: str, folder: Path, *words: str) -> str:
@@ -73,12 +77,26 @@ def on_lambda(deployment: Any, source: str, out: str, folder: Path, *words: str)
 
 def test_the_summary_is_the_one_of_this_machine_byte_by_byte(deployment, source, tmp_path):
     bucket = f"s3://{deployment.settings.bucket}"
-    here = on_this_machine(source, f"{bucket}/here-{uuid.uuid4().hex}", tmp_path)
+    out_here = f"{bucket}/here-{uuid.uuid4().hex}"
+    here = on_this_machine(source, out_here, tmp_path)
     out = f"{bucket}/there-{uuid.uuid4().hex}"
     said = on_lambda(deployment, source, out, tmp_path)
     assert f"{N_IMAGES} ok" in said
     assert len(here) == N_IMAGES + 1
     assert contents(out) == here
+    # The same run again, with its sources in several files that tasks write.
+    words = ("--rows-a-file", "500", "--config")
+    done = hstmap("reduce", out_here, *words, local_config(tmp_path))
+    assert done.returncode == 0, done.stderr
+    n_run = len(deployment.runs())
+    done = hstmap("reduce", out, *words, str(deployment.write_config(tmp_path)))
+    assert done.returncode == 0, done.stderr
+    n_files = len(contents(out)) - N_IMAGES
+    assert 1 < n_files == len(deployment.runs()) - n_run
+    assert f"in {n_files} files" in done.stdout
+    assert contents(out) == contents(out_here)
+    bill = hstmap("bill", out)
+    assert f"in {N_IMAGES + n_files} REPORT lines, of which 0 ms are unexplained" in bill.stdout
 
 
 def test_what_is_not_there_and_what_is_broken_is_accounted_for(deployment, source, tmp_path):

@@ -82,6 +82,9 @@ def test_a_run_counts_what_the_server_saw(deployment, bucket, tmp_path):
     run_map(deployment, frames, out, tmp_path, "--batch-size", "2", "--limit", "8", "--no-reduce")
     run_map(deployment, frames, out, tmp_path, "--batch-size", "1", "--catalogs", "image")
     assert main(["reduce", out, "--quiet"]) == 0
+    config = str(deployment.write_config(tmp_path))
+    words = ("--rows-a-file", "60", "--config", config, "--quiet")
+    assert main(["reduce", out, *words]) == 0  # by tasks, whose files S3 is let copy
     seen = judge.charged()
     made = requests_of_run(open_store(out))
     assert made.silent == ()

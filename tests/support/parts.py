@@ -49,7 +49,9 @@ def part_of(counts: Mapping[str, int], outcome: str = "") -> bytes:
     return parquet_part(concatenate([sources_of(name, n) for name, n in counts.items()]), rows)
 
 
-def write_mapped(out: Path, parts: Sequence[Mapping[str, int]], manifest: Sequence[str]) -> None:
+def write_mapped(
+    out: Path | str, parts: Sequence[Mapping[str, int]], manifest: Sequence[str]
+) -> None:
     """Write a run of parts, named so that they sort in their order."""
     store = open_store(str(out))
     keys = [f"s3://none/{name}_flt.fits" for name in manifest]
