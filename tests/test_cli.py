@@ -6,13 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hstmap.batch import CATALOGS
 from hstmap.cli import build_parser, main
+from hstmap.commands.reports import summary_lines
 from support.archive import write_archive, write_broken_files
 
 
@@ -38,6 +42,22 @@ def test_map_reports_what_it_did_and_how_to_open_it(images, tmp_path, capsys):
         [sys.executable, *shlex.split(command)[1:]], capture_output=True, text=True, check=True
     )
     assert "isim03a1q" in shown.stdout
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.sampled_from(["rejected", "failed", "missing"]), st.text("abc_", min_size=1)),
+        st.integers(1, 10**6),
+    )
+)
+def test_reasons_are_told_in_whole(reasons):
+    summary = SimpleNamespace(
+        n_images=1, n_sources=1, n_files=1, outcomes={"ok": 1}, sources_url="s", images_url="i",
+        reasons=reasons,
+    )  # fmt: skip
+    lines = [line[10:] for line in summary_lines(summary)[1:-4]]
+    told = [item for line in lines for item in line.removesuffix(",").split(", ") if item]
+    assert sorted(told) == sorted(f"{n:,} {what} ({why})" for (what, why), n in reasons.items())
 
 
 def test_one_image_is_no_images(images, tmp_path, capsys):

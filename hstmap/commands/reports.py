@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from hstmap.wfc3.schema import FAILED_OUTCOMES, OUTCOMES
@@ -61,9 +61,21 @@ def summary_lines(summary: Summary) -> list[str]:
     files = f" in {summary.n_files:,} files" if summary.n_files > 1 else ""
     return [
         f"images    {summary.n_images:,}: {outcomes_line(summary.outcomes)}",
-        *textwrap.wrap(", ".join(why), initial_indent="reasons   ", subsequent_indent=" " * 10),
+        *_wrapped("reasons   ", why),
         f"sources   {summary.n_sources:,}{files}",
         f"results   {summary.sources_url}",
         f"          {summary.images_url}",
         f'open with python -c "import pandas; print(pandas.read_parquet({summary.sources_url!r}))"',
     ]
+
+
+def _wrapped(title: str, items: Iterable[str]) -> list[str]:
+    """List items after a title, in lines that break between them only."""
+    # textwrap takes U+00A0 for no place to break.
+    text = ", ".join(item.replace(" ", "\u00a0") for item in items)
+    wrapper = textwrap.TextWrapper(
+        initial_indent=title, subsequent_indent=" " * len(title), break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
+    lines = wrapper.wrap(text)
+    return [line.replace("\u00a0", " ") for line in lines]
