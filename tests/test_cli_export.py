@@ -179,7 +179,7 @@ def test_files_of_s3_are_those_of_this_disk(out, tmp_path, s3_bucket):
     ("arguments", "said"),
     [
         (["--image", "isim1a1q", "-o", "a.csv"], "no image 'isim1a1q'; it has isim01a1q"),
-        (["--image", REJECTED, "-o", "a.csv"], f"{REJECTED} was rejected: "),
+        (["--image", REJECTED, "-o", "a.csv"], f"{REJECTED} ended as rejected: "),
         (["--image", "isim01a1q", "-o", "a.doc"], "a.doc does not say its format: end its name"),
         (["--image", "isim01a1q", "-o", "-"], "give --format votable, ecsv, csv, reg"),
         (["--image", "isim01a1q", "-o", "-", "--format", "fits"], "fits is no text"),

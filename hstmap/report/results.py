@@ -112,7 +112,7 @@ class RunResults:
             raise no_such_image(self._store.url, rootname, images)
         row = images[rootname].row
         if row["outcome"] not in ("ok", "empty"):
-            raise UsageError(f"{rootname} was {row['outcome']}: {row['message']}")
+            raise UsageError(f"{rootname} ended as {row['outcome']}: {row['message']}")
         return row
 
     def sources_of(self, row: dict[str, Any]) -> pd.DataFrame:

@@ -57,8 +57,8 @@ def test_the_best_of_several_outcomes_counts(out):
         ("isim1a1q", "isim01a1q, .* and others"),
         ("ISIM01A1Q", "isim01a1q, .* and others"),
         ("zzz", "ibad01a1q, ibad02a1q, ibad03a1q, ibad04a1q, isim01a1q and others"),
-        ("ibad02a1q", "ibad02a1q was failed: .*"),
-        ("ibad04a1q", "ibad04a1q was rejected: .*G141"),
+        ("ibad02a1q", "ibad02a1q ended as failed: .*"),
+        ("ibad04a1q", "ibad04a1q ended as rejected: .*G141"),
     ],
 )
 def test_an_image_without_sources_is_refused(out, rootname, said):
