@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     losses = (
         *(Fault("kill-midway", n_skip=n, delay_s=delay_s) for n in (14, 18)),
-        Fault("duplicate", n_skip=14, n_times=2),
+        Fault("duplicate", n_skip=20, n_times=2),
     )
     rows = {}
     with deployed_loopback(N_WORKERS) as loopback:
