@@ -7,8 +7,9 @@ A run lives under one URL::
     plan.json           what was about to be done, before it was
     parts/*.parquet     one a task: its sources, and the rows of its images
     catalogs/*.fits     one an image, or one a task with a table an image
-    sources.parquet     the summary: every source
-    images.parquet      the summary: every image
+    sources.parquet     the summary: every source, of a large run in files of a folder, sources/
+    images.parquet      the summary: every image, and which files have the sources
+    reduce/*.parquet    files of sources that wait for the others
 
 The parts are the truth. Going on is a set difference: images of the manifest that no part holds.
 """
@@ -77,6 +78,8 @@ class RunOptions:
         Whether to do images again that failed, were missing or forbidden.
     debug : bool
         Whether tracebacks go into the notes of images that failed.
+    rows_a_file : int, optional
+        About how many sources a file of the summary may have.
     source_options, out_options : StorageOptions
         How to reach images and results.
     """
@@ -87,6 +90,7 @@ class RunOptions:
     overwrite: bool = False
     retry_failed: bool = False
     debug: bool = False
+    rows_a_file: int | None = None
     source_options: StorageOptions = field(default_factory=StorageOptions)
     out_options: StorageOptions = field(default_factory=StorageOptions)
 

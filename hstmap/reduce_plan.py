@@ -5,7 +5,6 @@ The plan follows from the images and their parts alone, so that whoever makes it
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,25 +22,18 @@ from hstmap.summary_files import (
     SOURCES_PREFIX,
     StoredSources,
     files_of_sources,
+    n_files_of,
     open_images,
     sources_key,
 )
 from hstmap.wfc3.schema import SOURCE_COLUMNS, SUMMARY_COLUMNS, Column
 
 __all__ = [
-    "MOST_ROWS_OF_ONE_FILE",
-    "ROWS_A_FILE",
     "ReducePlan",
-    "n_files_of",
     "plan_reduce",
     "slices_of_files",
     "text_lengths",
 ]
-
-#: What fits into memory where people work: 10 million sources are 2.1 GB there, 1.6 GB on disk.
-MOST_ROWS_OF_ONE_FILE: Final = 10_000_000
-#: Of larger summaries, a file: 0.3 GB, for which a worker of Lambda has room.
-ROWS_A_FILE: Final = 2_000_000
 
 _NAMED_IN_MESSAGES: Final = 3
 
@@ -96,7 +88,7 @@ def plan_reduce(
         How to reach it.
     rows_a_file : int, optional
         About how many sources a file may have; with more, there are several. By default, see
-        `n_files_of`.
+        `hstmap.summary_files.n_files_of`.
 
     Returns
     -------
@@ -165,25 +157,6 @@ def _kept(store: Store, files: Sequence[SourcesFile]) -> dict[str, StoredSources
         for key, made_of in wanted.items()
         if key in there and there[key].made_of == made_of
     }
-
-
-def n_files_of(n_sources: int, rows_a_file: int | None = None) -> int:
-    """Say how many files sources fill.
-
-    Parameters
-    ----------
-    n_sources : int
-    rows_a_file : int, optional
-        By default one file holds up to `MOST_ROWS_OF_ONE_FILE`, and one of several `ROWS_A_FILE`.
-
-    Returns
-    -------
-    int
-        1 or more.
-    """
-    if rows_a_file is None:
-        rows_a_file = n_sources if n_sources <= MOST_ROWS_OF_ONE_FILE else ROWS_A_FILE
-    return max(1, math.ceil(n_sources / max(1, rows_a_file)))
 
 
 def slices_of_files(images: Sequence[PlacedImage], n_files: int) -> list[tuple[Slice, ...]]:

@@ -8,6 +8,7 @@ first, so that where it is, all that it names is there.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
 __all__ = [
     "COVERAGE_FILE",
     "IMAGES_FILE",
+    "MOST_ROWS_OF_ONE_FILE",
+    "ROWS_A_FILE",
     "SOURCES_FILE",
     "SOURCES_PREFIX",
     "StoredSources",
     "files_of_sources",
+    "n_files_of",
     "open_images",
     "open_sources",
     "sources_key",
@@ -35,6 +39,11 @@ SOURCES_FILE: Final = "sources.parquet"
 SOURCES_PREFIX: Final = "sources/"
 IMAGES_FILE: Final = "images.parquet"
 COVERAGE_FILE: Final = "coverage.moc.fits"
+
+#: What fits into memory where people work: 10 million sources are 2.1 GB there, 1.6 GB on disk.
+MOST_ROWS_OF_ONE_FILE: Final = 10_000_000
+#: Of larger summaries, a file: 0.3 GB, for which a worker of Lambda has room.
+ROWS_A_FILE: Final = 2_000_000
 
 _METADATA_KEY: Final = "hstmap.sources"
 
@@ -56,6 +65,25 @@ class StoredSources:
     made_of: str
     n_sources: int
     nbytes: int
+
+
+def n_files_of(n_sources: int, rows_a_file: int | None = None) -> int:
+    """Say how many files sources fill.
+
+    Parameters
+    ----------
+    n_sources : int
+    rows_a_file : int, optional
+        By default one file holds up to `MOST_ROWS_OF_ONE_FILE`, and one of several `ROWS_A_FILE`.
+
+    Returns
+    -------
+    int
+        1 or more.
+    """
+    if rows_a_file is None:
+        rows_a_file = n_sources if n_sources <= MOST_ROWS_OF_ONE_FILE else ROWS_A_FILE
+    return max(1, math.ceil(n_sources / max(1, rows_a_file)))
 
 
 def sources_key(number: int) -> str:

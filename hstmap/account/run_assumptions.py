@@ -52,8 +52,8 @@ class Assumptions:
     poll_s : float
         Time between two looks of the client at what has ended, s, after which it sends the next
         calls: the monitoring_interval of lithops_config.yaml.
-    fan_in : int
-        Parts that a call of the reduce merges.
+    copy_nbytes_s : float
+        What S3 copies of one object, bytes a second (assumed).
     """
 
     ramp_environments: int = 1000
@@ -72,7 +72,7 @@ class Assumptions:
     twin_fraction: float = 0.05
     twin_slowdown: float = 3.0
     poll_s: float = 0.5
-    fan_in: int = 16
+    copy_nbytes_s: float = 100e6
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class RunShape:
     memory_mb : int
     catalogs : {"image", "batch", "none"}
         Whether each image gets a FITS file, each call one for its images, or none do.
-    reduce_on_lambda : bool
-        Whether parts are merged by calls, in levels; else the client does it, as hstmap does now.
+    rows_a_file : int, optional
+        About how many sources a file of the summary has; by default as `hstmap reduce` has it.
     is_pilot : bool
         Whether the rest of the run comes after it: then nothing is merged yet.
     n_warm : int
@@ -106,7 +106,7 @@ class RunShape:
     batch_size: int | None = None
     memory_mb: int = VCPU_MB
     catalogs: Catalogs = "image"
-    reduce_on_lambda: bool = False
+    rows_a_file: int | None = None
     is_pilot: bool = False
     n_warm: int = 0
     n_parts_there: int = 0

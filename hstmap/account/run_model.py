@@ -10,7 +10,6 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Final
@@ -19,13 +18,13 @@ import numpy as np
 
 from hstmap.account.run_assumptions import Assumptions, RunShape
 from hstmap.account.run_profile import Profile
-from hstmap.account.run_usage import client_merge_s, count_usage
+from hstmap.account.run_reduce import ReduceResult, model_reduce
+from hstmap.account.run_usage import count_usage
 from hstmap.aws.usage import Call, Purpose, Usage
 
 __all__ = ["ModelResult", "simulate_run"]
 
 _N_AHEAD: Final = 3  # as hstmap.worker fetches ahead
-_IMAGE_ROW_NBYTES: Final = 2000  # as JSON in a part; a table of them is smaller
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,11 @@ class ModelResult:
     Attributes
     ----------
     map_s, reduce_s : float
-        Until the last image was done; and the levels of the reduce after it, s.
+        Until the last image was done; and from then until the summary is there, s.
     n_times_done : tuple of int
         How often each image's result was kept: 1, or 0 where its task failed for good.
-    n_cold, n_throttled, n_levels : int
-        Cold starts; GETs that waited for S3; levels of the reduce.
+    n_cold, n_throttled, n_reduce_calls : int
+        Cold starts; GETs that waited for S3; calls of the reduce.
     usage : Usage
     """
 
@@ -48,7 +47,7 @@ class ModelResult:
     n_times_done: tuple[int, ...]
     n_cold: int
     n_throttled: int
-    n_levels: int
+    n_reduce_calls: int
     usage: Usage
 
     @property
@@ -150,14 +149,11 @@ class _Simulation:
             time_s, _, what, subject = heapq.heappop(self.events)
             what(time_s, subject)
         n_cold = sum(call.init_ms > 0 for call in self.calls)
-        if self.shape.reduce_on_lambda:
-            reduce_s, n_levels = self.reduce()
-        else:
-            n_done = sum(self.n_times_done)
-            reduce_s, n_levels = client_merge_s(n_done, self.profile, self.assume), 0
+        n_done = max(1, sum(self.n_times_done))
+        reduce = model_reduce(n_done, self.shape, self.profile, self.assume, self.random)
         return ModelResult(
-            self.map_s, reduce_s, tuple(self.n_times_done), n_cold, self.n_throttled, n_levels,
-            self.usage(),
+            self.map_s, reduce.seconds, tuple(self.n_times_done), n_cold, self.n_throttled,
+            len(reduce.calls), self.usage(n_done, reduce),
         )  # fmt: skip
 
     def free(self, now_s: float, environment: int) -> None:
@@ -314,36 +310,13 @@ class _Simulation:
             self.twins_left -= 1
             self.start(now_s, self.idle.pop(0), attempt.task)
 
-    def reduce(self) -> tuple[float, int]:
-        """Merge parts in levels: sources in the first, rows of images only in those above."""
-        level = [sum(self.n_times_done[i] for i in task) for task in self.tasks]
-        total_s, n_levels, nbytes_image = 0.0, 0, self.profile.part_nbytes_image
-        image_s = self.profile.reduce_s_image * self.cpu_ratio
-        while len(level) > 1:
-            fan = self.assume.fan_in
-            groups: Sequence[Sequence[int]] = [
-                level[i : i + fan] for i in range(0, len(level), fan)
-            ]
-            durations = [
-                self.assume.first_byte_s * (len(group) + 1)
-                + sum(group) * (2 * nbytes_image / self.assume.bandwidth_nbytes_s + image_s)
-                for group in groups
-            ]
-            # More calls than workers take turns; the environments of the map are warm.
-            n_turns = math.ceil(len(groups) / self.shape.n_workers)
-            total_s += n_turns * max(durations) + len(groups) / self.assume.calls_a_second
-            self.calls += [Call(value * 1000, self.shape.memory_mb) for value in durations]
-            self.n_gets += len(level)
-            self.n_puts += len(groups)
-            level = [sum(group) for group in groups]
-            nbytes_image, image_s = _IMAGE_ROW_NBYTES, 0.0
-            n_levels += 1
-        return total_s, n_levels
-
-    def usage(self) -> Usage:
+    def usage(self, n_done: int, reduce: ReduceResult) -> Usage:
         """Add up what was used."""
-        n_gets = round(self.n_gets * self.profile.n_get_image)
-        done = replace(self.shape, n_images=max(1, sum(self.n_times_done)))
-        return count_usage(
-            done, self.profile, self.calls, (n_gets, self.n_puts), self.map_s, self.assume
-        )
+        n_gets = round(self.n_gets * self.profile.n_get_image) + reduce.worker.n_get
+        n_requests = (n_gets, self.n_puts + reduce.worker.n_put)
+        calls_s = self.map_s + reduce.calls_s
+        usage = count_usage(
+            replace(self.shape, n_images=n_done), self.profile, [*self.calls, *reduce.calls],
+            n_requests, calls_s, self.assume,
+        )  # fmt: skip
+        return usage + reduce.client

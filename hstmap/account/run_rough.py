@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from hstmap.account.run_assumptions import Assumptions, RunShape
 from hstmap.account.run_profile import Profile
-from hstmap.account.run_usage import client_merge_s, count_usage
+from hstmap.account.run_reduce import model_reduce
+from hstmap.account.run_usage import count_usage
 from hstmap.aws.usage import Call, Usage
 from hstmap.batch import n_catalog_files
 
@@ -54,7 +55,6 @@ def rough_run(shape: RunShape, profile: Profile, assumptions: Assumptions) -> Ro
     Returns
     -------
     RoughResult
-        The reduce is the client's, whatever the shape says.
     """
     assume, n_calls = assumptions, shape.n_calls
     even_s = _call_s(shape.n_images / n_calls, shape, profile, assume)
@@ -83,9 +83,11 @@ def rough_run(shape: RunShape, profile: Profile, assumptions: Assumptions) -> Ro
         Call(call_ms, shape.memory_mb, n=n_calls - n_init),
         Call(call_ms / 2, shape.memory_mb, purpose="retry", n=n_failed),
     ]
-    made = [call for call in calls if call.n]
-    usage = count_usage(shape, profile, made, (n_gets, n_puts), map_s, assume)
-    return RoughResult(map_s, client_merge_s(shape.n_images, profile, assume), call_s, usage)
+    reduce = model_reduce(shape.n_images, shape, profile, assume)
+    made = [*(call for call in calls if call.n), *reduce.calls]
+    n_requests = (n_gets + reduce.worker.n_get, n_puts + reduce.worker.n_put)
+    usage = count_usage(shape, profile, made, n_requests, map_s + reduce.calls_s, assume)
+    return RoughResult(map_s, reduce.seconds, call_s, usage + reduce.client)
 
 
 def _call_s(n_images: float, shape: RunShape, profile: Profile, assume: Assumptions) -> float:

@@ -16,7 +16,6 @@ __all__ = [
     "N_GET_CALL",
     "N_PUT_CALL",
     "before_usage",
-    "client_merge_s",
     "client_usage",
     "count_looks",
     "count_usage",
@@ -34,9 +33,9 @@ _LISTED_A_PAGE: Final = 1000
 #: which are not there; images, parts and twice the ledger are listed.
 _N_GET_BEFORE: Final = 2
 _N_LIST_BEFORE: Final = 4
-#: To begin: record and plans are read; record, manifest and plan are written.
+#: To begin: record and plans are read; manifest and plan are written, of a new run its record, too.
 _N_GET_BEGIN: Final = 2
-_N_PUT_BEGIN: Final = 3
+_N_PUT_BEGIN: Final = 2
 #: The ledger goes out in segments: the first when a call has begun, the last at the end.
 _N_SEGMENTS: Final = 2
 _LEDGER_SEGMENT_S: Final = 10.0
@@ -46,26 +45,10 @@ _LEDGER_NBYTES_A_CALL: Final = 2000
 _N_GET_MERGE: Final = 2
 _N_GET_PART: Final = 2
 _N_PUT_MERGE: Final = 4
+#: Files of an earlier summary, and such as wait for their place, are looked for.
+_N_LIST_MERGE: Final = 2
 #: What a cold start logs beside what each call does.
 _LOG_NBYTES_START: Final = 320
-
-
-def client_merge_s(n_images: int, profile: Profile, assumptions: Assumptions) -> float:
-    """Say how long a client in the region takes to merge the parts.
-
-    Parameters
-    ----------
-    n_images : int
-    profile : Profile
-    assumptions : Assumptions
-
-    Returns
-    -------
-    float
-        Seconds.
-    """
-    transfer_s = profile.part_nbytes_image / assumptions.bandwidth_nbytes_s
-    return n_images * (transfer_s + profile.reduce_s_image)
 
 
 def count_looks(map_s: float, n_calls: int, poll_s: float) -> int:
@@ -143,13 +126,14 @@ def client_usage(shape: RunShape, map_s: float) -> Usage:
         that comes after it.
     """
     n_segments = _N_SEGMENTS + math.floor(map_s / _LEDGER_SEGMENT_S)
-    own = Usage(n_get=_N_GET_BEGIN, n_put=_N_PUT_BEGIN + n_segments)
+    is_new = shape.n_parts_there == 0
+    own = Usage(n_get=_N_GET_BEGIN, n_put=_N_PUT_BEGIN + is_new + n_segments)
     if not shape.is_pilot:
         n_parts = shape.n_calls + shape.n_parts_there
         own += Usage(
             n_get=_N_GET_MERGE + _N_GET_PART * n_parts,
             n_put=_N_PUT_MERGE,
-            n_list=math.ceil(n_parts / _LISTED_A_PAGE),
+            n_list=math.ceil(n_parts / _LISTED_A_PAGE) + _N_LIST_MERGE,
         )
     return before_usage(shape) + own
 

@@ -199,6 +199,7 @@ def _options(arguments: argparse.Namespace, settings: Settings) -> RunOptions:
         overwrite=arguments.overwrite,
         retry_failed=arguments.retry_failed,
         debug=arguments.debug,
+        rows_a_file=arguments.rows_a_file,
     )
 
 
@@ -369,7 +370,7 @@ def _report(
     from hstmap.commands.reducing import reduce_parts
 
     started = time.perf_counter()
-    rows = arguments.rows_a_file
+    rows = intent.options.rows_a_file
     summary = reduce_parts(intent.plan.out, intent.settings, rows, console)
     console.say(f"reduce    {time.perf_counter() - started:.1f} s")
     for line in summary_lines(summary):

@@ -180,6 +180,7 @@ def foresee_map(intent: Intent, profile: Profile, wish: Wish) -> Foreseen:
         batch_size=max(len(batch.images) for batch in intent.plan.batches),
         memory_mb=function.memory_mb,
         catalogs=intent.options.catalogs,
+        rows_a_file=intent.options.rows_a_file,
         is_pilot=intent.is_pilot,
         n_warm=intent.n_warm,
         n_parts_there=_n_parts_there(intent),

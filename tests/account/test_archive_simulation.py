@@ -44,7 +44,7 @@ shapes = st.builds(
     n_workers=st.integers(1, 40),
     batch_size=st.integers(1, 30),
     catalogs=st.sampled_from(CATALOGS),
-    reduce_on_lambda=st.booleans(),
+    rows_a_file=st.none() | st.integers(1, 10**7),
 )
 
 
@@ -189,14 +189,6 @@ def test_twins_save_time_and_are_paid_for():
     bill = price(results[0].usage, NOW, "arm64")
     assert bill.compute_usd["twin"] > 0
     assert all("twin" not in {call.purpose for call in item.usage.calls} for item in alone)
-
-
-def test_a_reduce_is_levels_that_end_in_one():
-    shape = RunShape(1000, 100, 1, catalogs="none", reduce_on_lambda=True)
-    result = simulate_run(shape, EVEN, dataclasses.replace(QUIET, fan_in=10))
-    assert result.n_levels == 3
-    assert result.usage.n_calls == 1000 + 100 + 10 + 1
-    assert simulate_run(RunShape(5, 1, 5, reduce_on_lambda=True), EVEN, QUIET).n_levels == 0
 
 
 def test_the_same_seed_gives_the_same_run():

@@ -27,17 +27,17 @@ from hstmap.errors import (
 )
 from hstmap.merge import Slice, merge, staged_key
 from hstmap.parts import PlacedImage
-from hstmap.reduce_plan import (
-    MOST_ROWS_OF_ONE_FILE,
-    ROWS_A_FILE,
-    n_files_of,
-    plan_reduce,
-    slices_of_files,
-)
+from hstmap.reduce_plan import plan_reduce, slices_of_files
 from hstmap.report.selection import sources_of_summary
 from hstmap.storage import open_store
 from hstmap.summary import reduce_run, run_reduce
-from hstmap.summary_files import files_of_sources, open_images
+from hstmap.summary_files import (
+    MOST_ROWS_OF_ONE_FILE,
+    ROWS_A_FILE,
+    files_of_sources,
+    n_files_of,
+    open_images,
+)
 from support.parts import part_of, sources_of, write_mapped
 from support.turnstile import Turnstile
 
