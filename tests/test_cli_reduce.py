@@ -11,13 +11,21 @@ from collections import Counter
 import pandas as pd
 import pytest
 
+from hstmap.account.estimate import estimate_run
 from hstmap.account.requests_made import requests_of_run
+from hstmap.account.run_assumptions import RunShape
 from hstmap.account.run_calls import read_calls
+from hstmap.account.run_profile import load_profile
+from hstmap.archive.sources import resolve_sources
+from hstmap.aws.price_table import load_prices
 from hstmap.bag.ledger import read_attempts, read_ledger
+from hstmap.batch import RunParameters
 from hstmap.cli import main
 from hstmap.commands import reducing
+from hstmap.commands.spending import open_spending
 from hstmap.config import Settings, load_settings
 from hstmap.errors import UsageError
+from hstmap.pipeline import RunOptions, plan_run
 from hstmap.reduce_plan import plan_reduce
 from hstmap.storage import open_store
 from support.archive import write_archive
@@ -170,3 +178,20 @@ def test_where_no_run_is_nothing_is_written(tmp_path, capsys):
 def test_an_attempt_gets_the_time_that_its_rows_may_take(out):
     plan = plan_reduce(str(out), rows_a_file=10)
     assert reducing._attempt_s(plan) == 60
+
+
+def test_the_budget_of_a_map_keeps_back_what_the_reduce_is_expected_to_cost(tmp_path):
+    write_archive(tmp_path / "images", 3)
+    options = RunOptions(batch_size=1, catalogs="none")
+    manifest = resolve_sources([str(tmp_path / "images")])
+    plan = plan_run(manifest, str(tmp_path / "out"), RunParameters(), options)
+    needed_usd = []
+    for rows_a_file in (None, 1000, 100):
+        shape = RunShape(plan.n_todo, batch_size=1, catalogs="none", rows_a_file=rows_a_file)
+        estimate = estimate_run(shape, load_profile(), load_prices(), "arm64")
+        settings = Settings(engine="inprocess", timeout_s=60.0, budget_usd=1.0)
+        spending = open_spending(plan, settings, options, estimate)
+        needed_usd.append(spending.account.needed_usd())
+    one, four, forty = needed_usd
+    assert one < four < forty
+    assert forty - one > 10 * load_prices().s3_put_usd

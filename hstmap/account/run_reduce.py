@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
-from hstmap.account.run_assumptions import Assumptions, RunShape
-from hstmap.account.run_profile import Profile
+from hstmap.account.run_assumptions import EXPECTED, Assumptions, RunShape
+from hstmap.account.run_profile import Profile, load_profile
+from hstmap.aws.bill import price
+from hstmap.aws.price_table import PriceTable
 from hstmap.aws.usage import Call, Usage
 from hstmap.storage_backend import MULTIPART_NBYTES, n_put_requests
 from hstmap.summary_files import n_files_of
 
-__all__ = ["ReduceResult", "model_reduce", "n_files"]
+__all__ = ["ReduceResult", "model_reduce", "n_files", "reduce_calls_usd"]
 
 #: What a source takes in a summary: 167 bytes of the built-in sample and of real frames.
 _NBYTES_A_SOURCE: Final = 167
@@ -109,6 +111,29 @@ def model_reduce(
         # is looked for; the calls have a ledger of their own.
         client=Usage(n_get=n + 1 - n_parts, n_put=n + 2, n_list=1),
     )
+
+
+def reduce_calls_usd(
+    n_images: int, shape: RunShape, prices: PriceTable, architecture: str
+) -> float:
+    """Say what the calls of a reduce are expected to cost, by the built-in profile.
+
+    Parameters
+    ----------
+    n_images : int
+    shape : RunShape
+    prices : PriceTable
+    architecture : str
+
+    Returns
+    -------
+    float
+        US dollars; nothing if the client writes the one file.
+    """
+    reduce = model_reduce(n_images, shape, load_profile(), EXPECTED)
+    if not reduce.calls:
+        return 0.0
+    return price(replace(reduce.worker, calls=reduce.calls), prices, architecture).list_usd
 
 
 def _n_put(nbytes: int) -> int:

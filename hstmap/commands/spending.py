@@ -204,6 +204,7 @@ def open_spending(
     """
     from hstmap.account.budget import Account, spent_before
     from hstmap.account.run_profile import load_profile
+    from hstmap.account.run_reduce import reduce_calls_usd
     from hstmap.aws.price_table import DEFAULT_PRICES, load_prices
     from hstmap.bag.ledger import read_ledger
     from hstmap.storage import open_store
@@ -230,6 +231,7 @@ def open_spending(
     to_come_usd = terms.reduce_usd(
         n_parts_done + len(plan.batches), plan.n_images * load_profile().part_nbytes_image
     )
+    to_come_usd += reduce_calls_usd(plan.n_images, estimate.shape, prices, estimate.architecture)
     begin_usd = terms.begin_usd(plan.n_images, n_parts_done)
     account = Account(terms, settings.budget_usd, earlier_usd, to_come_usd, begin_usd)
     return Spending(account, settings, estimate, place is None, first_timeout_s)
