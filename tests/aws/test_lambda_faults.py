@@ -134,8 +134,9 @@ def test_faults_at_random_change_nothing(bench, seed):
 def test_a_run_that_nobody_gave_a_time_limit_misses_its_dead_workers_soon(
     deployment, tmp_path, monkeypatch, capsys
 ):
-    """Three of six workers die in the middle of their first call, and say nothing."""
-    monkeypatch.setattr(spending, "_LEAST_ATTEMPT_S", 2.0)  # else it is 20 s
+    """All three workers die in the middle of their first call, and say nothing."""
+    monkeypatch.setattr(spending, "_LEAST_ATTEMPT_S", 2.0)  # else it is 20 s,
+    monkeypatch.setattr(spending, "_PATIENCE", 1.0)  # or five times what is expected
     usual = engines.engine_options
     monkeypatch.setattr(
         engines, "engine_options",
@@ -146,11 +147,11 @@ def test_a_run_that_nobody_gave_a_time_limit_misses_its_dead_workers_soon(
     bucket = deployment.settings.bucket
     images = open_store(f"s3://{bucket}/limits/images")
     (frame,) = make_sample(1)
-    for number in range(12):
+    for number in range(36):
         images.put(f"isim{number:02d}a1q_flt.fits", frame.content)
-    deployment.aws.faults.add(Fault("kill-midway", function=FUNCTION, n_times=3, delay_s=0.3))
+    deployment.aws.faults.add(Fault("kill-midway", function=FUNCTION, n_times=3, delay_s=0.5))
     out = f"s3://{bucket}/limits/out"
-    words = ["--batch-size", "2", "--config", str(config)]
+    words = ["--batch-size", "12", "--config", str(config)]
     assert main(["map", images.url, "--out", out, *words]) == 0
     (limit_s,) = re.findall(
         r"limit     a first attempt is ended after (\d+) s, .* the last after 60 s",
@@ -158,15 +159,13 @@ def test_a_run_that_nobody_gave_a_time_limit_misses_its_dead_workers_soon(
     )
     attempts = list(read_attempts(open_store(out)))
     failed = [attempt for attempt in attempts if attempt.status != "ok"]
-    assert len(failed) == 3
-    # One that died before it could say that it began is missed by that.
-    late = [attempt for attempt in failed if attempt.status == "timeout"]
-    assert late
+    # One that died before it could say that it began is missed by that; a slow machine needs more.
     assert {attempt.status for attempt in failed} <= {"timeout", "lost"}
-    for attempt in late:
-        assert attempt.number == 1
+    first = [attempt for attempt in failed if (attempt.number, attempt.status) == (1, "timeout")]
+    assert first
+    for attempt in first:
         assert attempt.error.message == f"it ran longer than its limit of {limit_s} s and was ended"
-    assert sorted(attempt.number for attempt in attempts if attempt.final) == [1, 1, 1, 2, 2, 2]
+    assert [attempt.status for attempt in attempts if attempt.final] == ["ok"] * 3
 
 
 # -- the benchmark's own words ---------------------------------------------------------------------
