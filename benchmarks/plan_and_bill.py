@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     size = 1 if arguments.short else arguments.batch_size
     words = ("--batch-size", str(size), "--catalogs", "batch")
     # Within a call; but at its end, when it asks for nothing, if it is long enough for that.
-    delay_s = 0.03 if arguments.short else 0.5
+    delay_s = 0.03 if arguments.short else 0.35
     # Calls are made again for these, in the environments that are there; others cost those, too.
     retries = (
         Fault("throttle", n_skip=5, n_times=3),
