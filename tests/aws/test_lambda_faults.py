@@ -32,8 +32,10 @@ from hstmap.wfc3.simulate import make_sample
 IS_LONG = bool(os.environ.get("HSTMAP_LONG_TESTS"))
 #: What only the start of an environment can meet; three start in a run that begins cold.
 AT_STARTS = ("kill-before-init", "slow-start")
+#: What ends a call that perhaps has said that it begins.
+DIES_MIDWAY = ("kill-midway", "kill-call")
 #: What costs an attempt: no answer comes.
-LOSES_THE_CALL = ("drop", "kill-before-init", "kill-midway")
+LOSES_THE_CALL = ("drop", "kill-before-init", *DIES_MIDWAY)
 FIRST, MIDDLE, LAST, EVERY = "first", "middle", "last", "every"
 
 
@@ -50,7 +52,7 @@ def run_with(bench: FaultBench, kind: str, skips: list[int], n_times: int = 1) -
         faults,
         # A worker that dies as soon as it has its event may have said that it begins, or not.
         start_timeout_s=5.0 if kind in LOSES_THE_CALL else 60.0,
-        timeout_s=6.0 if kind == "kill-midway" else 60.0,
+        timeout_s=6.0 if kind in DIES_MIDWAY else 60.0,
         stragglers=None,
     )
 
