@@ -6,13 +6,16 @@ All of it is pandas; every column is described in docs/columns.md.
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 
 def main(out: str) -> None:
-    sources = pd.read_parquet(f"{out}/sources.parquet")
+    # Of a large run a folder of files.
+    folder = Path(out, "sources")
+    sources = pd.read_parquet(folder if folder.is_dir() else f"{out}/sources.parquet")
     images = pd.read_parquet(f"{out}/images.parquet")
 
     print("How the images ended:")
