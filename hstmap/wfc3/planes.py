@@ -98,7 +98,7 @@ def read_planes(
     if index == 0:
         product = "image"
     if product == "ima" and not parameters.ima:
-        raise RejectedImageError("ima", "an IMA; its last read is read on request (ima=True)")
+        raise RejectedImageError("ima", "an IMA; its last read is read with --ima (ima=True)")
     headers = Headers(primary.primary, science.header)
     divisor = count_rate_divisor(headers, notes)
     fits_file.check_length(science)
