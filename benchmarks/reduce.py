@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -171,13 +172,15 @@ def judge(out: Path, size: Size) -> None:
     RuntimeError
         If they differ.
     """
-    rows = pq.ParquetFile(out / "sources.parquet")
-    if rows.metadata.num_rows != size.n_sources:
-        raise RuntimeError(f"{rows.metadata.num_rows} rows of {size.n_sources} sources")
+    paths = sorted(out.glob("sources/*.parquet")) or [out / "sources.parquet"]
+    files = [pq.ParquetFile(path) for path in paths]
+    n_rows = sum(file.metadata.num_rows for file in files)
+    if n_rows != size.n_sources:
+        raise RuntimeError(f"{n_rows} rows of {size.n_sources} sources")
     n_a_part = size.images_a_part * size.sources_an_image
     names = [column.name for column in SOURCE_COLUMNS]
     parts = sorted(out.glob("parts/*"))
-    batches = rows.iter_batches(n_a_part, columns=names)
+    batches = chain.from_iterable(file.iter_batches(n_a_part, columns=names) for file in files)
     waiting: list[pa.RecordBatch] = []
     for part in parts:
         while sum(map(len, waiting)) < n_a_part:

@@ -23,3 +23,12 @@ def test_first_look_says_what_a_person_wants_to_know(tmp_path):
     ).stdout
     for expected in ("grism", "F125W", "F160W", "##", "Depth"):
         assert expected in shown
+    main(["reduce", str(out), "--rows-a-file", "5", "--engine", "inprocess", "--quiet"])
+    assert (out / "sources").is_dir()
+    again = subprocess.run(
+        [sys.executable, EXAMPLES / "first_look.py", out],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert again.stdout == shown

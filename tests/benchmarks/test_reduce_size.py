@@ -43,6 +43,19 @@ def test_the_reduce_is_judged_value_by_value(mapped):
         judge(mapped, SIZE)
 
 
+def test_several_files_are_judged_as_one(mapped):
+    assert reduce_run(str(mapped), rows_a_file=70).n_files == 7
+    judge(mapped, SIZE)
+    path = mapped / "sources" / "000003.parquet"
+    table = pq.read_table(path)
+    i = table.column_names.index("dq")
+    wrong = table.set_column(i, table.schema.field(i), pa.array(table["dq"].to_numpy() + 1))
+    pq.write_table(wrong, path)
+    with pytest.raises(RuntimeError, match="and the summary differ"):
+        judge(mapped, SIZE)
+    reduce_run(str(mapped))
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_manifest_in_any_order_gives_its_own_order(mapped, seed):
     """Parts are wanted again long after they were put away."""
