@@ -28,7 +28,7 @@ from hstmap.storage import open_store
 
 N_ARCHIVE = 122_078  # images of the run of 2018
 #: Where reading an image takes about as long as the arithmetic does.
-MEMORY_MB = 1536
+MEMORY_MB = 1024
 PARTITIONS = (1, 16)
 _ALL_IN_ONE = 10**12  # sources
 #: Its log's line, github.com/spacetelescope/astropy-sep-lambda; one image a call.

@@ -19,7 +19,7 @@ from hstmap.wfc3.schema import IMAGES_KEY
 __all__ = ["PART_PREFIX", "PlacedImage", "listed_parts", "part_images", "placed_images"]
 
 PART_PREFIX: Final = "parts/"
-_N_CONNECTIONS: Final = 16
+_N_CONNECTIONS: Final = 32
 #: Where several parts hold an image, the better outcome counts: what is final before what another
 #: attempt may better.
 _OUTCOME_RANK: Final = {

@@ -21,6 +21,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hstmap.archive.arrow_values import array_of
 from hstmap.bag.engine import Attempt, Engine, InProcessEngine, Stage, Task
 from hstmap.errors import ConservationError, EngineError, StoppedError, StorageError
 from hstmap.merge import STAGED_PREFIX, SourcesFile, merge, staged_key
@@ -46,7 +47,8 @@ __all__ = ["REDUCE_MODULES", "Summary", "reduce_run", "run_reduce"]
 #: What tasks of a reduce import: engines for them had best preload it.
 REDUCE_MODULES: Final = ("hstmap.merge", "astropy.coordinates", "cdshealpix.nested")
 
-_N_CONNECTIONS: Final = 16
+#: Each waits while S3 copies a file.
+_N_CONNECTIONS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -126,16 +128,19 @@ def run_reduce(plan: ReducePlan, engine: Engine) -> Summary:
     EngineError
         If a task failed for good. What others have written is kept.
     """
-    if plan.is_folder:
-        _run_stage(plan, engine)
-        files = _bring_files(plan)
-    else:
-        files = _write_single(plan)
     images, store = plan.images, plan.store
-    coverage = coverage_moc(image.row["footprint"] for image in images if image.row["footprint"])
-    if coverage is not None:
-        store.put(COVERAGE_FILE, coverage)
-    _write_images(store, images, files)
+    # Nothing of what the images say waits for the files: it is made while tasks write them.
+    with ThreadPoolExecutor(1, thread_name_prefix="images") as pool:
+        coverage = pool.submit(_coverage, images)
+        table = pool.submit(_images_table, images)
+        if plan.is_folder:
+            _run_stage(plan, engine)
+            files = _bring_files(plan)
+        else:
+            files = _write_single(plan)
+        if content := coverage.result():
+            store.put(COVERAGE_FILE, content)
+        _write_images(store, table.result(), files)
     _delete(store, store.list(STAGED_PREFIX))
     remove_empty_folder(store, STAGED_PREFIX)
     outcomes = Counter(image.row["outcome"] for image in images)
@@ -254,15 +259,25 @@ def _delete(store: Store, objects: Iterable[ObjectInfo]) -> None:
         store.delete(info.key)
 
 
-def _write_images(store: Store, images: Sequence[PlacedImage], files: list[StoredSources]) -> None:
-    """Write the table of images, which says where the sources are."""
+def _coverage(images: Iterable[PlacedImage]) -> bytes | None:
+    """Unite the outlines of images."""
+    return coverage_moc(image.row["footprint"] for image in images if image.row["footprint"])
+
+
+def _images_table(images: Sequence[PlacedImage]) -> pa.Table:
+    """Make the table of images."""
     schema = arrow_schema(IMAGE_COLUMNS, text_lengths(IMAGE_COLUMNS, images))
-    schema = schema.with_metadata({**schema.metadata, **sources_metadata(files)})
     columns = []
     for column in IMAGE_COLUMNS:
         values = [image.row[column.name] for image in images]
         if column.dtype in ("f4", "f8"):
             values = [float("nan") if value is None else value for value in values]
-        columns.append(pa.array(values, type=schema.field(column.name).type))
+        columns.append(array_of(values).cast(schema.field(column.name).type))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _write_images(store: Store, table: pa.Table, files: list[StoredSources]) -> None:
+    """Write the table of images, which says where the sources are."""
+    told = table.replace_schema_metadata({**table.schema.metadata, **sources_metadata(files)})
     with store.writer(IMAGES_FILE) as file:
-        pq.write_table(pa.Table.from_arrays(columns, schema=schema), file, compression="zstd")
+        pq.write_table(told, file, compression="zstd")

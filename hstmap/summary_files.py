@@ -42,8 +42,9 @@ COVERAGE_FILE: Final = "coverage.moc.fits"
 
 #: What fits into memory where people work: 10 million sources are 2.1 GB there, 1.6 GB on disk.
 MOST_ROWS_OF_ONE_FILE: Final = 10_000_000
-#: Of larger summaries, a file: 0.3 GB, for which a worker of Lambda has room.
-ROWS_A_FILE: Final = 2_000_000
+#: Of larger summaries, a file: 0.17 GB, which a worker writes in some seconds. It is also the most
+#: that a partition of a HATS catalogue has by default.
+ROWS_A_FILE: Final = 1_000_000
 
 _METADATA_KEY: Final = "hstmap.sources"
 

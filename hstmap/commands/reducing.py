@@ -42,7 +42,7 @@ def add_rows_argument(group: Any) -> None:
     group.add_argument(
         "--rows-a-file", type=positive, metavar="N",
         help="with more sources than that, the summary has them in several files of about so many, "
-        "which tasks write (default: one file up to 10 million, then 2 million each)",
+        "which tasks write (default: one file up to 10 million, then a million each)",
     )  # fmt: skip
 
 

@@ -90,10 +90,14 @@ def _reader(data: bytes) -> Callable[[bytes], dict[str, Any]]:
 
 
 def _from_parquet(data: bytes) -> dict[str, Any]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(io.BytesIO(data))
-    return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    try:
+        table = pq.read_table(io.BytesIO(data))
+        return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    except pa.ArrowException as error:
+        raise ValueError(f"its Parquet is damaged: {error}") from error
 
 
 def _from_fits(data: bytes) -> dict[str, Any]:

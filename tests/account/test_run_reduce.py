@@ -37,7 +37,7 @@ def test_a_run_has_as_many_files_as_the_reduce_would_make():
     assert files(MOST_ROWS_OF_ONE_FILE // 1000 + 1) == MOST_ROWS_OF_ONE_FILE // ROWS_A_FILE + 1
     assert files(100, 1000) == 100
     assert files(100, 10**9) == 1
-    assert n_files(122_078, RunShape(122_078), MEASURED) == pytest.approx(64, abs=2)
+    assert n_files(122_078, RunShape(122_078), MEASURED) == pytest.approx(128, abs=4)
 
 
 def test_one_file_is_the_clients_and_no_call():
@@ -60,7 +60,14 @@ def test_without_noise_files_take_what_arithmetic_says(n_workers, memory_mb):
     assert {call.memory_mb for call in result.calls} == {memory_mb}
     assert {call.init_ms for call in result.calls} == {0.0}  # the map has left them warm
     assert result.calls_s == pytest.approx(math.ceil(25 / n_workers) * call_s)
-    assert result.seconds == pytest.approx(result.calls_s + 100 * 190e-6)
+    assert result.seconds == pytest.approx(result.calls_s + 100 * 25e-6)
+
+
+def test_the_client_unites_outlines_while_calls_write():
+    idle = dataclasses.replace(EVEN, reduce_s_image=1e-9)
+    at_once = dataclasses.replace(QUIET, bandwidth_nbytes_s=1e15)
+    result = model_reduce(100, RunShape(100, 25, 10, rows_a_file=4000), idle, at_once)
+    assert result.seconds == pytest.approx(100 * (25e-6 + 65e-6), rel=0.01)
 
 
 def test_half_a_vcpu_merges_half_as_fast():

@@ -79,7 +79,7 @@ def assert_whole(out, n_files):
     [
         (0, None, 1), (MOST_ROWS_OF_ONE_FILE, None, 1),
         (MOST_ROWS_OF_ONE_FILE + 1, None, MOST_ROWS_OF_ONE_FILE // ROWS_A_FILE + 1),
-        (128_000_000, None, 64), (0, 5, 1), (5, 5, 1), (6, 5, 2), (10, 5, 2), (11, 5, 3),
+        (128_000_000, None, 128), (0, 5, 1), (5, 5, 1), (6, 5, 2), (10, 5, 2), (11, 5, 3),
         (128_000_000, 1_000_000_000, 1),
     ],
 )  # fmt: skip
