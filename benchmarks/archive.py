@@ -111,11 +111,11 @@ def _print_2018(prices: PriceTable) -> dict[str, float]:
         calls=calls, n_get=N_ARCHIVE, n_put=N_ARCHIVE, log_nbytes=LOG_NBYTES_A_CALL * N_ARCHIVE
     )
     now = price(all_of_it, prices, "x86_64")
-    usd = told.line("compute").list_usd
+    usd, all_s = told.line("compute").list_usd, N_ARCHIVE * report.billed_duration_ms / 1e6
     print(f"\n2018      {N_ARCHIVE:,} images, one a call, 1,024 MB: ${usd:.2f} compute")
     print("          leaves out INIT (free then), requests, S3's requests, logs, storage, what a")
     print("          framework writes for each call, retries, and any merging; it took "
-          f"{N_ARCHIVE * report.billed_duration_ms / 1e6:.0f} s if 1,000 calls always ran")  # fmt: skip
+          f"{all_s:.0f} s if 1,000 calls always ran")  # fmt: skip
     lines = ", ".join(f"{x.name} {x.list_usd:.2f}" for x in now.lines if x.list_usd > 0.005)
     print(f"          at today's prices ${now.list_usd:.2f}: {lines} (x86_64, no storage)")
     return {"compute_usd": usd, "today_usd": now.list_usd}
