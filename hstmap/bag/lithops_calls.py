@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import logging
 import math
+import os
 import pickle
 import queue
 import sys
@@ -68,10 +69,31 @@ class _NoMonitor:
     prepare = start = stop = remove = cleanup = close_jobs = _ignore
 
 
+@contextmanager
+def _own_session() -> Iterator[None]:
+    """Let Lithops name executors after this process alone.
+
+    It exports its session and how many executors it has, and whoever finds these variables goes on
+    counting: two programs that a third one starts would name their calls alike, and each would
+    take the other's for its own, in the bucket and in the bill.
+    """
+    from lithops.constants import SESSION_ID_ENV, TOTAL_EXECUTORS_ENV
+
+    names = (SESSION_ID_ENV, TOTAL_EXECUTORS_ENV)
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
 def make_executor(config: Mapping[str, Any]) -> Any:
     """Make a `lithops.FunctionExecutor` that says nothing and polls nothing."""
-    with _MAKING:
-        executor = import_lithops().FunctionExecutor(config=config, log_level=None)
+    lithops = import_lithops()
+    with _MAKING, _own_session():
+        executor = lithops.FunctionExecutor(config=config, log_level=None)
     executor.job_monitor = executor.invoker.job_monitor = _NoMonitor()
     return executor
 

@@ -168,6 +168,30 @@ def test_workers_import_what_the_client_can(
 # -- clients in processes of their own -----------------------------------------------------------
 
 
+NAMES_ITS_EXECUTOR = """
+from hstmap.bag.lithops_calls import end_executor, make_executor
+executor = make_executor({"lithops": {"backend": "localhost", "storage": "localhost"}})
+print(executor.executor_id)
+end_executor(executor)
+"""
+
+
+def test_programs_that_one_program_starts_name_their_calls_apart(pilot: Engine) -> None:
+    assert values(pilot, abs, [-1]) == [1]  # this process has a session of Lithops'
+    command = [sys.executable, "-c", NAMES_ITS_EXECUTOR]
+    told = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2)]
+    sessions = {each.stdout.strip().rpartition("-")[0] for each in told}
+    assert len(sessions) == 2
+    inherited = {"__LITHOPS_SESSION_ID": "parent", "__LITHOPS_TOTAL_EXECUTORS": "4"}
+    told = [
+        subprocess.run(
+            command, capture_output=True, text=True, check=True, env=os.environ | inherited
+        )
+        for _ in range(2)
+    ]
+    assert len({each.stdout for each in told}) == 2
+
+
 PROLOGUE = """
 import os, sys, time
 from pathlib import Path
