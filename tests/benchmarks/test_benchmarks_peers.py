@@ -144,12 +144,8 @@ def test_every_image_has_its_own_name_in_every_form(inputs: Inputs) -> None:
         assert job.settings["detection.threshold"] == RunParameters().detection.threshold
 
 
-def test_memory_of_descendants_is_seen() -> None:
-    code = (
-        "import subprocess, sys; "
-        "subprocess.run([sys.executable, '-c', 'x = bytearray(80_000_000); print(1, flush=True);"
-        " import sys; sys.stdin.read()'])"
-    )
+def memory_of(code: str) -> Memory:
+    """What a program's processes hold when it prints; they have gone afterwards."""
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as process:
         assert process.stdout is not None
@@ -157,6 +153,16 @@ def test_memory_of_descendants_is_seen() -> None:
         memory = Memory(process.pid)
         memory.look()
         process.communicate()
+    return memory
+
+
+def test_memory_of_descendants_is_seen() -> None:
+    code = (
+        "import subprocess, sys; "
+        "subprocess.run([sys.executable, '-c', 'x = bytearray(80_000_000); print(1, flush=True);"
+        " import sys; sys.stdin.read()'])"
+    )
+    memory = memory_of(code)
     assert 80 < memory.worker_mb < 200
     assert memory.tree_mb > memory.worker_share_mb > 80
     memory.look()  # a process that has gone changes nothing
@@ -172,13 +178,7 @@ def test_what_processes_share_is_counted_once() -> None:
         "        y = bytearray(nbytes); os.write(w, b'1'); sys.stdin.read(); os._exit(0)\n"
         "os.read(r, 1); os.read(r, 1); print(1, flush=True); sys.stdin.read()"
     )
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        memory = Memory(process.pid)
-        memory.look()
-        process.communicate()
+    memory = memory_of(code)
     assert 90 < memory.tree_mb < 150
     assert 45 < memory.worker_share_mb < 75
     assert 88 < memory.worker_mb < 130
