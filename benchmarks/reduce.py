@@ -131,13 +131,13 @@ def write_run(size: Size, out: Path) -> None:
     begin_run(store, RunParameters(), "none", manifest, {})
     for i in range(size.n_parts):
         mine = names[i * size.images_a_part : (i + 1) * size.images_a_part]
-        tables = [_sources(random, name, size.sources_an_image) for name in mine]
+        tables = [draw_sources(random, name, size.sources_an_image) for name in mine]
         rows = [_image_row(name, size.sources_an_image, f"parts/{i:06d}.parquet") for name in mine]
         store.put(f"parts/{i:06d}.parquet", parquet_part(concatenate(tables), rows))
 
 
-def _sources(random: np.random.Generator, rootname: str, n: int) -> Sources:
-    """Draw the sources of an image."""
+def draw_sources(random: np.random.Generator, rootname: str, n: int) -> Sources:
+    """Draw the sources of an image: values of the right types, anywhere on the sky."""
     sources: Sources = {}
     for column in SOURCE_COLUMNS:
         if column.dtype == "str":

@@ -7,30 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.reduce import draw_sources
 from hstmap.archive.manifest import Manifest
 from hstmap.batch import ImageKey, RunParameters, image_row
 from hstmap.run_record import begin_run
 from hstmap.storage import open_store
 from hstmap.wfc3.catalog import concatenate, parquet_part
 from hstmap.wfc3.measure import Sources
-from hstmap.wfc3.schema import SOURCE_COLUMNS
 
 
 def sources_of(name: str, n: int) -> Sources:
     """Rows of an image that are its own and the same each time."""
-    random = np.random.default_rng(list(name.encode()))
-    sources: Sources = {}
-    for column in SOURCE_COLUMNS:
-        if column.dtype == "str":
-            text = {"rootname": name, "filter": "F160W"}.get(column.name, "")
-            sources[column.name] = np.full(n, text)
-        elif column.dtype.startswith("i"):
-            sources[column.name] = random.integers(0, 1000, n).astype(column.dtype)
-        else:
-            sources[column.name] = random.normal(0, 40, n).astype(column.dtype)
-    sources["number"] = np.arange(1, n + 1, dtype=np.int32)
-    sources["ra"] %= 360
-    sources["dec"] = np.clip(sources["dec"], -90, 90)
+    sources = draw_sources(np.random.default_rng(list(name.encode())), name, n)
     if n > 1:
         sources["ra"][0] = np.nan
     return sources
