@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -20,11 +21,12 @@ from hstmap.archive.sources import resolve_sources
 from hstmap.aws.price_table import load_prices
 from hstmap.bag.ledger import read_attempts, read_ledger
 from hstmap.batch import RunParameters
-from hstmap.cli import main
+from hstmap.cli import Console, main
 from hstmap.commands import reducing
+from hstmap.commands.call_limits import limit_calls
 from hstmap.commands.spending import open_spending
 from hstmap.config import Settings, load_settings
-from hstmap.errors import UsageError
+from hstmap.errors import EngineError, UsageError
 from hstmap.pipeline import RunOptions, plan_run
 from hstmap.reduce_plan import plan_reduce
 from hstmap.storage import open_store
@@ -123,8 +125,8 @@ def test_calls_of_the_reduce_are_calls_of_the_run_and_their_requests_count_once(
 def test_a_budget_stops_it_and_a_higher_one_goes_on(out, capsys):
     words = ["reduce", out, "--rows-a-file", 10, "--engine", "inprocess"]
     plan = plan_reduce(str(out), rows_a_file=10)
-    settings = load_settings().with_options(engine="inprocess", timeout_s=60.0)
-    account = reducing._account(plan, settings)
+    settings = load_settings().with_options(engine="inprocess", budget_usd=1.0)
+    account = reducing._account(plan, limit_calls(settings, None, 0.0))
     assert hstmap(*words, "--budget", f"{1.00001 * account.needed_usd():.10f}") == 1
     said = capsys.readouterr().err
     n_files = len(plan.files)
@@ -175,9 +177,35 @@ def test_where_no_run_is_nothing_is_written(tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
-def test_an_attempt_gets_the_time_that_its_rows_may_take(out):
+def on_lambda(**section):
+    place = {"aws": {"region": "us-east-1"}, "aws_lambda": section}
+    return Settings(lithops={"lithops": {"backend": "aws_lambda"}, **place})
+
+
+def test_a_call_is_expected_to_take_what_its_rows_do_on_the_function_that_there_is(out):
     plan = plan_reduce(str(out), rows_a_file=10)
-    assert reducing._attempt_s(plan) == 60
+    whole = reducing._expected_s(plan, on_lambda(runtime_memory=1769))
+    assert 0 < whole < 0.01
+    assert reducing._expected_s(plan, on_lambda(runtime_memory=3538)) == whole
+    slow = reducing._expected_s(plan, on_lambda(runtime_memory=512))
+    assert slow == pytest.approx(whole * 1769 / 512)
+
+
+def test_the_first_attempts_of_a_reduce_end_sooner_as_those_of_a_map(out, monkeypatch):
+    def refuse(name, options, observers, gate):
+        seen.append((options.first_timeout_s, options.timeout_s, gate.terms.limit_s))
+        raise EngineError("not today")
+
+    seen: list[tuple[float | None, float | None, float]] = []
+    monkeypatch.setattr("hstmap.bag.engine.make_engine", refuse)
+    plan = plan_reduce(str(out), rows_a_file=10)
+    elsewhere = on_lambda(runtime_timeout=300)
+    for settings in (elsewhere, replace(elsewhere, budget_usd=1.0), Settings(engine="inprocess")):
+        with pytest.raises(EngineError, match="not today"):
+            reducing._reduce_by_tasks(plan, settings, Console(quiet=True))
+    # The last of all attempts has the function's own limit; with a budget none has; and on this
+    # machine nothing is ended, while it is charged as a call that may take as long as any.
+    assert seen == [(20, 300, 300), (None, 20, 26), (None, Settings.timeout_s, 900)]
 
 
 def test_the_budget_of_a_map_keeps_back_what_the_reduce_is_expected_to_cost(tmp_path):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from hstmap.account.budget import Account
     from hstmap.bag.engine import Attempt
     from hstmap.cli import Console
+    from hstmap.commands.call_limits import CallLimits
     from hstmap.config import Settings
     from hstmap.reduce_plan import ReducePlan
     from hstmap.summary import Summary
@@ -18,12 +18,8 @@ __all__ = ["add_rows_argument", "reduce_parts"]
 #: A worker of Lambda keeps the file that it writes on its disk of 512 MB; a source takes 160 bytes.
 _MOST_ROWS_ON_LAMBDA: Final = 3_000_000
 _MOST_NBYTES_A_SOURCE: Final = 200
-#: Reading, merging and writing a source on one vCPU; and how much longer an attempt may take.
+#: Reading, merging and writing a source on one vCPU.
 _SECONDS_A_SOURCE: Final = 7e-6
-_PATIENCE: Final = 5.0
-_LEAST_ATTEMPT_S: Final = 60.0
-_MOST_CALL_S: Final = 900.0
-_LOOKS_S: Final = 2.0
 #: What a call asks for beside parts and file: see `hstmap.account.charges`.
 _ENGINE_PUTS, _ENGINE_GETS = 3, 2
 #: The client's: the table of images, the coverage, the ledger.
@@ -107,13 +103,15 @@ def _reduce_by_tasks(plan: ReducePlan, settings: Settings, console: Console) -> 
     from hstmap.bag.engine import make_engine
     from hstmap.bag.ledger import Ledger
     from hstmap.bag.progress import Progress
+    from hstmap.commands.call_limits import limit_calls
     from hstmap.commands.engines import engine_options, where_it_runs
+    from hstmap.commands.spending import lambda_place
     from hstmap.errors import StoppedError
     from hstmap.summary import REDUCE_MODULES, run_reduce
 
-    if "timeout_s" not in settings.given:
-        settings = settings.with_options(timeout_s=_attempt_s(plan))
-    account = _account(plan, settings)
+    limits = limit_calls(settings, lambda_place(settings), _expected_s(plan, settings))
+    settings = limits.settings
+    account = _account(plan, limits)
     with (
         RequestLog("reduce") as requests,
         Ledger(plan.store, detail=_ledger_detail, about=where_it_runs(settings)) as ledger,
@@ -121,7 +119,9 @@ def _reduce_by_tasks(plan: ReducePlan, settings: Settings, console: Console) -> 
         Progress(0, unit="file", stream=console.stderr, quiet=console.quiet) as progress,
         make_engine(
             settings.engine,
-            engine_options(settings, preload=REDUCE_MODULES),
+            engine_options(
+                settings, first_timeout_s=limits.first_timeout_s, preload=REDUCE_MODULES
+            ),
             [ledger, requests, progress.on_event],
             account,
         ) as engine,
@@ -138,10 +138,14 @@ def _reduce_by_tasks(plan: ReducePlan, settings: Settings, console: Console) -> 
             ) from error
 
 
-def _attempt_s(plan: ReducePlan) -> float:
-    """Choose a time limit for attempts; s."""
+def _expected_s(plan: ReducePlan, settings: Settings) -> float:
+    """Say what the largest call is expected to take, s."""
+    from hstmap.account.run_assumptions import VCPU_MB
+    from hstmap.commands.spending import function_shape
+
     largest = max(file.n_sources for file in plan.todo)
-    return max(_LEAST_ATTEMPT_S, math.ceil(_PATIENCE * _SECONDS_A_SOURCE * largest))
+    cpu_share = min(1.0, function_shape(settings).memory_mb / VCPU_MB)
+    return largest * _SECONDS_A_SOURCE / cpu_share
 
 
 def _ledger_detail(attempt: Attempt) -> dict[str, Any]:
@@ -151,27 +155,24 @@ def _ledger_detail(attempt: Attempt) -> dict[str, Any]:
     return asdict(attempt.value)
 
 
-def _account(plan: ReducePlan, settings: Settings) -> Account:
+def _account(plan: ReducePlan, limits: CallLimits) -> Account:
     """Open the account of a reduce, with what the run has spent before."""
     from dataclasses import replace
 
     from hstmap.account.budget import Account, spent_before
-    from hstmap.account.charges import CallTerms, CallWork
+    from hstmap.account.charges import CallTerms
     from hstmap.aws.price_table import DEFAULT_PRICES, load_prices
     from hstmap.bag.ledger import read_ledger
     from hstmap.commands.spending import billed_ms, check_region, function_shape, lambda_place
     from hstmap.storage_backend import n_put_requests
 
-    place = lambda_place(settings)
+    settings, place = limits.settings, lambda_place(limits.settings)
     prices = load_prices(settings.prices or DEFAULT_PRICES)
     if settings.budget_usd is not None and "prices" not in settings.given:
         check_region(prices, place)
-    function_s = _MOST_CALL_S if place is None else float(place.timeout_s)
-    looks_s = settings.lithops.get("lithops", {}).get("monitoring_interval") or _LOOKS_S
     n_most = max(file.n_sources for file in plan.todo)
-    work = CallWork(0, 0, settings.timeout_s or function_s, function_s, float(looks_s))
     terms = replace(
-        CallTerms.of(function_shape(settings), prices, work),
+        CallTerms.of(function_shape(settings), prices, limits.work(0, 0)),
         n_get=max(len(file.slices) for file in plan.todo) + _ENGINE_GETS,
         n_put=n_put_requests(n_most * _MOST_NBYTES_A_SOURCE, in_parts=True) + _ENGINE_PUTS,
     )

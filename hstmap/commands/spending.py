@@ -7,7 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hstmap.account.budget import Account
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hstmap.account.estimate import Estimate
     from hstmap.account.run_calls import LambdaPlace
     from hstmap.aws.price_table import PriceTable
+    from hstmap.commands.call_limits import CallLimits
     from hstmap.config import Settings
     from hstmap.pipeline import RunOptions, RunPlan
     from hstmap.storage import Store
@@ -31,14 +32,6 @@ __all__ = [
     "open_spending",
     "usd_text",
 ]
-
-#: An attempt may take so many times what is expected: images differ, the expectation may be off by
-#: two, and some workers are slow.
-_PATIENCE: Final = 5.0
-#: And never less: a worker that begins has connections to make.
-_LEAST_ATTEMPT_S: Final = 20.0
-_MOST_CALL_S: Final = 900.0
-_LOOKS_S: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -207,22 +200,15 @@ def open_spending(
     from hstmap.account.run_reduce import reduce_calls_usd
     from hstmap.aws.price_table import DEFAULT_PRICES, load_prices
     from hstmap.bag.ledger import read_ledger
+    from hstmap.commands.call_limits import limit_calls
     from hstmap.storage import open_store
 
     place = lambda_place(settings)
     prices = load_prices(settings.prices or DEFAULT_PRICES)
     if settings.budget_usd is not None and "prices" not in settings.given:
         check_region(prices, place)
-    function_s = _MOST_CALL_S if place is None else float(place.timeout_s)
-    first_timeout_s = None
-    if "timeout_s" not in settings.given:
-        attempt_s = _attempt_s(estimate, function_s)
-        if settings.budget_usd is not None:  # which wants to know what any attempt can cost
-            settings = settings.with_options(timeout_s=attempt_s)
-        elif place is not None:  # workers of this machine do not die unnoticed
-            settings = settings.with_options(timeout_s=function_s)
-            first_timeout_s = attempt_s if settings.retries and attempt_s < function_s else None
-    terms = _terms(plan, settings, function_s, prices)
+    limits = limit_calls(settings, place, _mean_call_s(estimate))
+    terms = _terms(plan, limits, prices)
     # A ledger stays when a run is done afresh: what it tells of was paid for.
     store = open_store(plan.out, options.out_options)
     earlier_usd = spent_before(read_ledger(store), terms, billed_ms(store))
@@ -234,7 +220,8 @@ def open_spending(
     to_come_usd += reduce_calls_usd(plan.n_images, estimate.shape, prices, estimate.architecture)
     begin_usd = terms.begin_usd(plan.n_images, n_parts_done)
     account = Account(terms, settings.budget_usd, earlier_usd, to_come_usd, begin_usd)
-    return Spending(account, settings, estimate, place is None, first_timeout_s)
+    simulated = place is None
+    return Spending(account, limits.settings, estimate, simulated, limits.first_timeout_s)
 
 
 def function_shape(settings: Settings) -> LambdaShape:
@@ -299,18 +286,12 @@ def check_region(prices: PriceTable, place: LambdaPlace | None) -> None:
         )
 
 
-def _terms(plan: RunPlan, settings: Settings, function_s: float, prices: PriceTable) -> CallTerms:
-    from hstmap.account.charges import CallTerms, CallWork
+def _terms(plan: RunPlan, limits: CallLimits, prices: PriceTable) -> CallTerms:
+    from hstmap.account.charges import CallTerms
 
-    looks_s = settings.lithops.get("lithops", {}).get("monitoring_interval") or _LOOKS_S
-    work = CallWork(
-        n_images=max(len(batch.images) for batch in plan.batches),
-        n_files=max(batch.n_files for batch in plan.batches),
-        attempt_s=settings.timeout_s or function_s,
-        function_s=function_s,
-        looks_s=float(looks_s),
-    )
-    return CallTerms.of(function_shape(settings), prices, work)
+    n_images = max(len(batch.images) for batch in plan.batches)
+    n_files = max(batch.n_files for batch in plan.batches)
+    return CallTerms.of(function_shape(limits.settings), prices, limits.work(n_images, n_files))
 
 
 def billed_ms(store: Store) -> dict[str, int]:
@@ -334,12 +315,10 @@ def billed_ms(store: Store) -> dict[str, int]:
     return sums
 
 
-def _attempt_s(estimate: Estimate, function_s: float) -> float:
-    """Choose a time limit for attempts: a worker that died without a word is missed by it; s."""
+def _mean_call_s(estimate: Estimate) -> float:
+    """Say what a call is expected to take, s."""
     calls = estimate.usage.calls
-    mean_ms = math.fsum(call.n * call.duration_ms for call in calls) / sum(c.n for c in calls)
-    wanted_s = max(_LEAST_ATTEMPT_S, _PATIENCE * mean_ms / 1000)
-    return float(math.ceil(min(function_s, wanted_s)))
+    return math.fsum(call.n * call.duration_ms for call in calls) / sum(c.n for c in calls) / 1000
 
 
 def usd_text(usd: float) -> str:
