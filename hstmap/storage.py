@@ -37,6 +37,7 @@ from hstmap.storage_backend import (
     PART_NBYTES,
     StorageOptions,
     check_not_forked,
+    check_takes_files,
     join_url,
     just_before,
     n_put_requests,
@@ -217,6 +218,8 @@ class Store:
             False if it was there and `if_absent` was given, else True.
         """
         path = self._path(key)
+        if self._scheme == "file":
+            check_takes_files(Path("/", path))
         # A conditional write cannot be split; a local file is never sent in parts.
         in_parts = self._scheme == "s3" and len(data) > MULTIPART_NBYTES and not if_absent
         try:

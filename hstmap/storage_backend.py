@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +24,7 @@ __all__ = [
     "PART_NBYTES",
     "StorageOptions",
     "check_not_forked",
+    "check_takes_files",
     "join_url",
     "just_before",
     "n_put_requests",
@@ -199,6 +202,33 @@ _CREDENTIAL_VARIABLES = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
+
+
+def check_takes_files(path: Path) -> None:
+    """Refuse a local place where writing would not end, or would do away with a device.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file that is to be written.
+
+    Raises
+    ------
+    StorageError
+    """
+    folder = os.path.realpath(path.parent)
+    # obstore makes the folder and tries again for as long as it is told that there is no such file.
+    if folder == "/proc" or folder.startswith("/proc/"):
+        raise StorageError(
+            str(path), "is below /proc, where no files can be made: name a place on a disk"
+        )
+    # A file is written beside its place and then takes it, whatever is there.
+    mode = stat.S_IFREG
+    with suppress(OSError):
+        mode = path.stat().st_mode
+    if folder == "/dev" or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise StorageError(str(path), "is a device or a pipe: name a file")
+
 
 _first_pid: int | None = None
 

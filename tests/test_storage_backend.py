@@ -5,6 +5,7 @@ A small S3 of this file's own answers as each test scripts it: moto never fails.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import threading
@@ -23,6 +24,7 @@ from hstmap.errors import (
     UsageError,
 )
 from hstmap.storage import StorageOptions, Store, join_url, open_store, split_url
+from hstmap.storage_backend import check_takes_files
 
 BODY = bytes(i % 251 for i in range(200_000))
 N_RETRIES = 3
@@ -472,3 +474,49 @@ def test_joining_undoes_splitting(root: str) -> None:
     url = join_url(root, "x.fits")
     assert "//x" not in url
     assert split_url(url) == (root.rstrip("/") or "/", "x.fits")
+
+
+@pytest.mark.parametrize("place", ["/proc", "/proc/new/folder", "/proc/self", "linked"])
+def test_where_no_files_can_be_made_writing_ends_with_a_reason(tmp_path: Path, place: str) -> None:
+    if not Path("/proc/self").exists():
+        pytest.skip("this system has no /proc")
+    (tmp_path / "linked").symlink_to("/proc")
+    with pytest.raises(StorageError, match="below /proc, where no files can be made: name a place"):
+        open_store(str(tmp_path / place)).put("x.png", b"x")
+
+
+def test_links_of_proc_that_lead_to_a_disk_are_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if not Path("/proc/self/cwd").exists():
+        pytest.skip("this system has no /proc")
+    assert open_store("/proc/self/cwd/a").put("x.png", b"x")
+    assert (tmp_path / "a" / "x.png").read_bytes() == b"x"
+
+
+def test_what_only_begins_like_proc_is_a_place_as_any(tmp_path: Path) -> None:
+    check_takes_files(Path("/processed/x.png"))
+    check_takes_files(Path("/device/x.png"))
+    check_takes_files(tmp_path / "new" / "x.png")
+
+
+def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "link.csv").symlink_to("pipe.csv")
+    for name in ("pipe.csv", "link.csv"):
+        with pytest.raises(StorageError, match="is a device or a pipe: name a file"):
+            open_store(str(tmp_path)).put(name, b"x")
+    assert (tmp_path / "pipe.csv").is_fifo()
+    with pytest.raises(StorageError, match="/dev/null: is a device"):
+        open_store("/dev").put("null", b"x")
+    # What it is linked to may be a file; the link is the system's.
+    with pytest.raises(StorageError, match="/dev/stdout: is a device"):
+        check_takes_files(Path("/dev/stdout"))
+
+
+def test_a_link_to_a_file_is_replaced_by_the_file(tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("old")
+    open_store(str(tmp_path)).put("link", b"new")
+    assert (tmp_path / "link").read_bytes() == b"new"
