@@ -10,7 +10,7 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -76,11 +76,14 @@ class Loopback:
     settings : AwsSettings
     folder : Path
         For configuration files.
+    package : Path
+        What is deployed.
     """
 
     aws: LocalAws
     settings: AwsSettings
     folder: Path
+    package: Path
 
     @property
     def bucket_url(self) -> str:
@@ -126,7 +129,7 @@ class Loopback:
         RuntimeError
             If it failed.
         """
-        config = self.folder / f"{memory_mb}.yaml"
+        config = self.folder / f"{self.settings.function}-{memory_mb}.yaml"
         config.write_text(yaml.safe_dump(self._config(memory_mb)))
         out = f"{self.bucket_url}/run-{uuid.uuid4().hex[:8]}"
         command = [sys.executable, "-m", "hstmap", "map", source, "--out", out]
@@ -137,6 +140,31 @@ class Loopback:
             raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
         self.aws.wait_until_idle()
         return LoopbackRun(out, tuple(self.aws.invocation_log[n_before:]), done.stdout)
+
+    def beside(self, memory_mb: int) -> Loopback:
+        """Deploy a function of another size, whose environments stay warm beside the others'.
+
+        Parameters
+        ----------
+        memory_mb : int
+
+        Returns
+        -------
+        Loopback
+            The same, with that function.
+        """
+        name = f"{self.settings.function}-{memory_mb}"
+        config = self._config(memory_mb)
+        config["aws_lambda"]["runtime"] = name
+        settings = aws_settings(config, self.settings.account_id)
+        other = replace(self, settings=replace(settings, bucket=self.settings.bucket))
+        other.deploy()
+        return other
+
+    def deploy(self) -> None:
+        """Deploy the function."""
+        for _ in deploy(AwsSession(self.settings.region), self.settings, self.package):
+            pass
 
     def end_environments(self) -> None:
         """End the warm environments, as Lambda does when a function is changed."""
@@ -159,6 +187,7 @@ class Loopback:
             },
             "aws": {"region": self.settings.region},
             "aws_lambda": {
+                "runtime": self.settings.function,
                 "runtime_memory": memory_mb,
                 "runtime_timeout": _FUNCTION_TIMEOUT_S,
                 "max_workers": self.settings.max_workers,
@@ -241,7 +270,7 @@ def deployed_loopback(n_workers: int = 2) -> Iterator[Loopback]:
             settings = aws_settings(config, session.account_id())
             # SeaweedFS knows no access blocks, which a bucket that `deploy` makes would get.
             session.client("s3").create_bucket(Bucket=settings.bucket)
-            for _ in deploy(session, settings, build_installed(folder)):
-                pass
+            loopback = Loopback(aws, settings, folder, build_installed(folder))
+            loopback.deploy()
             print(f"isolation {aws.isolation.description}")
-            yield Loopback(aws, settings, folder)
+            yield loopback
