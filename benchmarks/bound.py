@@ -1,4 +1,8 @@
-"""The bound of throughput: SEP's calls on arrays in memory, in some processes, and nothing else."""
+"""The bound of throughput: SEP's calls on arrays in memory, in some processes, and nothing else.
+
+What a server takes of the processors that it shares with them, and what having the bytes in memory
+takes at the least, is in a second bound: the same calls, while bare sockets read as many objects.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.bare_reader import BareReader, Objects
 from benchmarks.sep_calls import SepCalls, recorded
 from hstmap.batch import RunParameters
 from hstmap.wfc3.detect import detect
@@ -19,10 +24,12 @@ from hstmap.wfc3.image import read_image
 from hstmap.wfc3.measure import measure
 from hstmap.wfc3.noise import measure_empty_apertures
 
-#: Images that a process takes at a time.
+#: Images that a process takes at a time, and connections that it reads as many objects with: at
+#: 75 MB/s they arrive in the time of three images, so that they come at the pace of the calls.
 _CHUNK = 4
 
 _calls: list[SepCalls] = []
+_readers: dict[Objects, BareReader] = {}
 
 
 def record_calls(frame: Path) -> SepCalls:
@@ -60,15 +67,22 @@ class Bound:
 
     pool: Pool
 
-    def run(self, n_images: int) -> tuple[float, float]:
+    def run(self, n_images: int, objects: Objects | None = None) -> tuple[float, float]:
         """Make the calls of so many images, which are the frames again and again.
+
+        Parameters
+        ----------
+        n_images : int
+        objects : Objects, optional
+            What is read meanwhile, one an image; what comes is not looked at.
 
         Returns
         -------
         wall_s, cpu_s : float
             Seconds of the clock, and of the CPU of all processes.
         """
-        chunks = [range(i, min(i + _CHUNK, n_images)) for i in range(0, n_images, _CHUNK)]
+        starts = range(0, n_images, _CHUNK)
+        chunks = [(range(i, min(i + _CHUNK, n_images)), objects) for i in starts]
         begun = time.perf_counter()
         cpu_s = sum(self.pool.imap_unordered(_replay, chunks))
         return time.perf_counter() - begun, cpu_s
@@ -98,8 +112,18 @@ def _load(frames: Sequence[Path]) -> None:
     _calls.extend(map(record_calls, frames))
 
 
-def _replay(numbers: Sequence[int]) -> float:
+def _replay(chunk: tuple[Sequence[int], Objects | None]) -> float:
+    numbers, objects = chunk
     begun = time.process_time()
+    arriving = [] if objects is None else [_reader(objects).start(number) for number in numbers]
     for number in numbers:
         _calls[number % len(_calls)].replay()
+    for object_ in arriving:
+        object_.result()
     return time.process_time() - begun
+
+
+def _reader(objects: Objects) -> BareReader:
+    if objects not in _readers:
+        _readers[objects] = BareReader(objects, _CHUNK)
+    return _readers[objects]

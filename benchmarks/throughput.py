@@ -5,6 +5,8 @@ else, in as many processes as there are workers. Runs go as ``hstmap map`` goes,
 Lithops started. Their ratio to the bound is taken with the workers up; what the start takes is
 told, and what the ratio would be with it. Bound and runs take turns, because the machine may do
 other work as well, and each round is a ratio: of the clock, and of the CPU time of all processes.
+The server of the S3 runs on the same processors, which is none of hstmap's doing: a second bound
+makes the same calls while bare sockets read the same bytes from it, at the pace of the calls.
 The sources of each run must be those of astropy and SEP called directly, without hstmap.
 """
 
@@ -24,6 +26,7 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 
+from benchmarks.bare_reader import Objects
 from benchmarks.bound import bound_of
 from benchmarks.frames import lay_out, manifest_of, rootname, simulate_frames
 from benchmarks.measuring import Spread
@@ -34,6 +37,7 @@ from hstmap.bag.engine import Engine, EngineOptions, make_engine
 from hstmap.batch import RunParameters
 from hstmap.pipeline import BATCH_MODULES, RunOptions, plan_run, run_map
 from hstmap.storage import StorageOptions
+from hstmap.wfc3.image import first_nbytes
 
 #: A run and its time: seconds of the clock, and of the CPU of all its processes.
 Contestant = Callable[[], tuple[float, float]]
@@ -59,7 +63,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         folder = Path(name)
         archive = folder / "archive"
         frames = arguments.frames or simulate_frames(folder / "frames", 1 if arguments.short else 3)
-        lay_out(frames, archive, n_images)
+        links = lay_out(frames, archive, n_images)
         expected = [barycentres(frame) for frame in frames]
         options = RunOptions(
             batch_size=max(1, min(arguments.batch_size, n_images // n_workers)),
@@ -80,8 +84,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             ):
                 local, remote = manifest_of(n_images, str(archive)), manifest_of(n_images, s3.url)
                 served = Served(lambda: runs.run(remote, s3.storage), s3.cpu_s)
+                paths = tuple(f"/{s3.bucket}/{link.relative_to(archive)}" for link in links)
+                objects = Objects(s3.storage.endpoint_url or "", paths, first_nbytes("flt"))
+                bound.run(n_images // 2, objects)
                 contestants: dict[str, Contestant] = {
                     "bound": lambda: bound.run(n_images),
+                    "bound_s3": lambda: bound.run(n_images, objects),
                     "local": lambda: runs.run(local),
                     "s3": served,
                 }
@@ -247,7 +255,7 @@ def compared(legs: dict[str, Leg], n_images: int, start_s: float) -> dict[str, A
     Parameters
     ----------
     legs : dict of str to Leg
-        One is ``bound``.
+        One is ``bound``; one may be ``bound_s3``, which ``s3`` is compared with as well.
     n_images : int
         Of each run.
     start_s : float
@@ -257,23 +265,30 @@ def compared(legs: dict[str, Leg], n_images: int, start_s: float) -> dict[str, A
     -------
     dict
     """
-    bound = legs["bound"]
     figures: dict[str, Any] = {"start_s": start_s}
     for name, leg in legs.items():
         figures[name] = {
             "images_s": Spread([n_images / wall_s for wall_s in leg.wall_s]).as_dict(),
             "cpu_ms_an_image": Spread([1e3 * cpu_s / n_images for cpu_s in leg.cpu_s]).as_dict(),
         }
-        if leg is bound:
-            continue
-        pairs = list(zip(bound.wall_s, leg.wall_s, strict=True))
-        of_cpu = zip(bound.cpu_s, leg.cpu_s, strict=True)
-        figures[name] |= {
-            "of_bound": Spread([limit / own for limit, own in pairs]).as_dict(),
-            "of_bound_cpu": Spread([limit / own for limit, own in of_cpu]).as_dict(),
-            "of_bound_with_start": Spread([x / (own + start_s) for x, own in pairs]).as_dict(),
-        }
+        for limit in {"bound": (), "s3": ("bound", "bound_s3")}.get(name, ("bound",)):
+            if limit in legs:
+                figures[name] |= _over(leg, legs[limit], limit)
+        if name in ("local", "s3"):
+            pairs = zip(legs["bound"].wall_s, leg.wall_s, strict=True)
+            ratios = [bound / (own + start_s) for bound, own in pairs]
+            figures[name]["of_bound_with_start"] = Spread(ratios).as_dict()
     return figures
+
+
+def _over(leg: Leg, limit: Leg, name: str) -> dict[str, dict[str, float]]:
+    """Give what a leg reaches of a bound."""
+    by_clock = zip(limit.wall_s, leg.wall_s, strict=True)
+    by_cpu = zip(limit.cpu_s, leg.cpu_s, strict=True)
+    return {
+        f"of_{name}": Spread([bound / own for bound, own in by_clock]).as_dict(),
+        f"of_{name}_cpu": Spread([bound / own for bound, own in by_cpu]).as_dict(),
+    }
 
 
 def report_lines(figures: dict[str, Any]) -> list[str]:
@@ -295,18 +310,22 @@ def report_lines(figures: dict[str, Any]) -> list[str]:
         f"{figures['s3_server_cores']:.2f} of a core",
         f"start     {figures['start_s']:.2f} s until each worker has done an image",
     ]
-    for name in ("bound", "local", "s3"):
+    for name in ("bound", "bound_s3", "local", "s3"):
         leg = figures[name]
-        line = f"{name:6s} {_text(leg['images_s'], 1)} images/s {_text(leg['cpu_ms_an_image'], 1)} "
-        line += "ms of CPU an image"
-        lines.append(line)
+        line = f"{name:8s} {_text(leg['images_s'], 1)} images/s "
+        lines.append(line + f"{_text(leg['cpu_ms_an_image'], 1)} ms of CPU an image")
+    beside = "while bare sockets read the same bytes beside it"
+    lines.append(f"bound_s3 {_text(figures['bound_s3']['of_bound'], 3)} of the bound, {beside}")
     for name in ("local", "s3"):
         for key, what in (
             ("of_bound", "of the bound's images/s"),
             ("of_bound_cpu", "of the bound by CPU time"),
             ("of_bound_with_start", "of the bound, start of the workers included"),
+            ("of_bound_s3", "of the images/s of bound_s3"),
+            ("of_bound_s3_cpu", "of bound_s3 by CPU time"),
         ):
-            lines.append(f"{name:6s} {_text(figures[name][key], 3)} {what}")
+            if key in figures[name]:
+                lines.append(f"{name:8s} {_text(figures[name][key], 3)} {what}")
     return lines
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import socket
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import sep
 
-from benchmarks import throughput
+from benchmarks import bound, throughput
+from benchmarks.bare_reader import BareReader, Objects
 from benchmarks.bound import record_calls
 from benchmarks.frames import lay_out, manifest_of, rootname, simulate_frames
 from benchmarks.measuring import Spread
@@ -242,6 +246,122 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert figures["local"]["of_bound_with_start"]["median"] == pytest.approx(0.2)
     assert figures["local"]["cpu_ms_an_image"]["median"] == pytest.approx(312.5)
     assert "of_bound" not in figures["bound"]
+
+
+def test_a_served_run_is_compared_with_both_bounds() -> None:
+    legs = {
+        "bound": throughput.Leg([1.0, 4.0], [2.0, 2.0]),
+        "bound_s3": throughput.Leg([2.0, 5.0], [3.0, 2.5]),
+        "local": throughput.Leg([2.0, 8.0], [4.0, 4.0]),
+        "s3": throughput.Leg([4.0, 10.0], [6.0, 5.0]),
+    }
+    figures = throughput.compared(legs, 8, start_s=6.0)
+    assert figures["bound_s3"]["of_bound"]["median"] == pytest.approx((1 / 2 + 4 / 5) / 2)
+    assert figures["s3"]["of_bound"]["median"] == pytest.approx((1 / 4 + 4 / 10) / 2)
+    assert figures["s3"]["of_bound_s3"]["median"] == 0.5
+    assert figures["s3"]["of_bound_s3_cpu"]["median"] == 0.5
+    # Only what has workers has a start, and local files have no server beside them.
+    assert "of_bound_with_start" not in figures["bound_s3"]
+    assert "of_bound_s3" not in figures["local"]
+    told = {"answer": "", "frames": ["a"], "n_images": 8, "batch_size": 4, "n_workers": 2}
+    lines = throughput.report_lines(figures | told | {"s3_mb_s": 75.0, "s3_server_cores": 0.1})
+    (beside,) = (line for line in lines if "beside it" in line)
+    assert beside.startswith("bound_s3    0.650")
+    assert sum(line.startswith("s3 ") for line in lines) == 6
+
+
+# -- what the bytes take at the least --------------------------------------------------------------
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Callable[[Pace], str]]:
+    """A server of two objects, of 300,000 and 10 bytes."""
+    (tmp_path / "long").write_bytes(bytes(300_000))
+    (tmp_path / "short").write_bytes(b"0123456789")
+    listeners = []
+
+    def start(pace: Pace) -> str:
+        listener, port = serve(tmp_path, pace)
+        listeners.append(listener)
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    for listener in listeners:
+        listener.close()
+
+
+def test_bare_sockets_read_the_beginnings_of_objects(served: Callable[[Pace], str]) -> None:
+    objects = Objects(served(Pace(1e9)), ("/b/long", "/b/short"), 200_000)
+    reader = BareReader(objects, 2)
+    try:
+        # More than there are connections, and each object again.
+        come = [reader.start(number) for number in range(7)]
+        assert [each.result() for each in come] == [200_000, 10] * 3 + [200_000]
+    finally:
+        reader.close()
+
+
+def test_bare_sockets_say_what_did_not_come(served: Callable[[Pace], str]) -> None:
+    reader = BareReader(Objects(served(Pace(1e9)), ("/b/none", "/b/long"), 100), 1)
+    try:
+        with pytest.raises(OSError, match=r"/b/none: .* got 'HTTP/1.1 404 Not Found'"):
+            reader.start(0).result()
+    finally:
+        reader.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"HTTP/1.1 206 Partial", b"HTTP/1.1 206 Partial Content\r\ncontent-length: 9\r\n\r\nabc"],
+)
+def test_bare_sockets_see_a_connection_that_ends(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        reader = BareReader(Objects(url, ("/b/k",), 9), 1)
+        begun = reader.start(0)
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(answer)
+        with pytest.raises(OSError, match="the connection ended before the answer did"):
+            begun.result()
+        reader.close()
+
+
+def test_an_object_is_read_for_each_image_that_is_replayed(
+    served: Callable[[Pace], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replayed: list[int] = []
+    calls = [SimpleNamespace(replay=lambda n=n: replayed.append(n)) for n in range(2)]
+    monkeypatch.setattr(bound, "_calls", calls)
+    monkeypatch.setattr(bound, "_readers", {})
+    read: list[int] = []
+    start = BareReader.start
+
+    def counted(self: BareReader, number: int) -> Future[int]:
+        read.append(number)
+        return start(self, number)
+
+    monkeypatch.setattr(BareReader, "start", counted)
+    objects = Objects(served(Pace(1e9)), ("/b/long", "/b/short"), 1000)
+    assert bound._replay((range(4, 7), objects)) > 0
+    assert replayed == [0, 1, 0]
+    assert read == [4, 5, 6]
+    bound._replay((range(2), None))
+    assert replayed == [0, 1, 0, 0, 1]
+    assert read == [4, 5, 6]
+    # The connections stay for the next images.
+    (reader,) = bound._readers.values()
+    reader.close()
+
+
+def test_images_are_not_done_before_their_objects_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bound, "_calls", [SimpleNamespace(replay=lambda: None)])
+    broken: Future[int] = Future()
+    broken.set_exception(OSError("the connection ended"))
+    monkeypatch.setattr(bound, "_reader", lambda _: SimpleNamespace(start=lambda _: broken))
+    with pytest.raises(OSError, match="the connection ended"):
+        bound._replay((range(1), Objects("http://127.0.0.1:1", ("/b/k",), 9)))
 
 
 def write_part(out: Path, positions: dict[str, np.ndarray]) -> None:
