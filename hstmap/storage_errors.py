@@ -147,6 +147,13 @@ _RULES = (
     ),
     _Rule(
         Exception,
+        r"invalid list response|(?i:<!doctype html|<html)",
+        StorageError,
+        "what answered is no S3 server: check AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, and what "
+        "stands between (HTTPS_PROXY, a network that wants a login)",
+    ),
+    _Rule(
+        Exception,
         r"HTTP error|after \d+ retries|50\d |timed out",
         StorageError,
         "the store could not be reached or kept failing: check the network and the endpoint, "

@@ -119,6 +119,16 @@ TABLE = [
         "AWS_REGION",
     ),
     (
+        E.GenericError("Generic S3 error: Got invalid list response: unexpected `Event::Eof`"),
+        StorageError,
+        "no S3 server",
+    ),
+    (
+        E.GenericError(f"{STATUS} 400 Bad Request: <!DOCTYPE html>"),
+        StorageError,
+        "AWS_ENDPOINT_URL",
+    ),
+    (
         E.GenericError("Unable to rename file: Is a directory (os error 21)"),
         StorageError,
         "is a folder",

@@ -29,10 +29,10 @@ from hstmap.aws.repository import (
     repository_changes,
     scan_counts,
 )
-from hstmap.aws.session import AwsSession
+from hstmap.aws.session import AwsSession, in_brief
 from hstmap.aws.settings import AwsSettings
 from hstmap.aws.undeploy import LITHOPS_PREFIXES
-from hstmap.errors import EngineError, StaleRuntimeError
+from hstmap.errors import EngineError, StaleRuntimeError, UsageError
 
 __all__ = ["Finding", "examine"]
 
@@ -100,7 +100,10 @@ def examine(session: AwsSession, settings: AwsSettings) -> Iterator[Finding]:
             yield from look(session, settings)
         except (BotoCoreError, ClientError, EngineError) as error:
             yield Finding(
-                subject, "fail", str(error), "see to the rights: python -m hstmap deploy --policies"
+                subject,
+                "fail",
+                in_brief(error),
+                "see to the rights: python -m hstmap deploy --policies",
             )
 
 
@@ -216,7 +219,7 @@ def _denied(client: Any, settings: AwsSettings) -> list[str] | None:
                 ActionNames=statement["Action"],
                 ResourceArns=statement["Resource"],
             )
-        except (ClientError, ResponseParserError):  # no right to ask, or no such service
+        except (ClientError, ResponseParserError, UsageError):  # no right to ask, no such service
             return None
         denied += [
             result["EvalActionName"]

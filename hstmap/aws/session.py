@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from typing import Any, Final
 
 from hstmap.errors import UsageError
 
-__all__ = ["AwsSession"]
+__all__ = ["AwsSession", "in_brief"]
+
+_SHOWN_NBYTES: Final = 60
+_TOLD_LENGTH: Final = 500
+_HTML: Final = (b"<!doctype html", b"<html")
+#: What answers begin with, by protocol: one in the protocol "query" is never empty, and one of S3
+#: (rest-xml) may be anything.
+_BEGINNINGS: Final = {"query": b"<", "json": b"{", "rest-json": b"{"}
 
 
 class AwsSession:
@@ -43,8 +50,17 @@ class AwsSession:
         )
 
     def client(self, service: str) -> Any:
-        """Make a client of a service, such as ``"lambda"``."""
-        return self._session.client(service, config=self._config)
+        """Make a client of a service, such as ``"lambda"``.
+
+        Its calls raise UsageError if what answers them is not AWS, but a proxy or a web server.
+        """
+        client = self._session.client(service, config=self._config)
+
+        def check(operation_model: Any, response_dict: Any, **_further: Any) -> None:
+            _check_answer(client.meta.endpoint_url, operation_model, response_dict)
+
+        client.meta.events.register_first("before-parse", check)
+        return client
 
     def check_region(self) -> None:
         """Refuse a region that does not exist, as far as botocore knows.
@@ -85,7 +101,46 @@ class AwsSession:
             answer: dict[str, Any] = self.client("sts").get_caller_identity()
         except (BotoCoreError, ClientError) as error:
             raise UsageError(
-                f"AWS does not know you: {str(error).rstrip('.')}; run aws configure (or aws sso "
+                f"AWS does not know you: {in_brief(error)}; run aws configure (or aws sso "
                 "login), or set AWS_PROFILE"
             ) from error
         return answer
+
+
+def in_brief(error: Exception) -> str:
+    """Say in one line what botocore says of an error.
+
+    Parameters
+    ----------
+    error : Exception
+        Of AWS, or of a proxy on the way, which may have sent a whole page.
+
+    Returns
+    -------
+    str
+    """
+    told = " ".join(str(error).split())
+    return told[:_TOLD_LENGTH] + "..." if len(told) > _TOLD_LENGTH else told.rstrip(".")
+
+
+def _check_answer(url: str, operation: Any, answer: Any) -> None:
+    """Refuse an answer that cannot be of AWS: botocore would fail to read it."""
+    body, status = answer["body"], answer["status_code"]
+    if not isinstance(body, bytes):
+        return
+    text, protocol = body.strip(), operation.service_model.resolved_protocol
+    is_page = text.lower().startswith(_HTML)
+    if status >= 500:
+        # A failure of what stands before AWS, which is tried again: but not all pages can be read.
+        answer["body"] = b"" if is_page else body
+        return
+    is_sound = text.startswith(_BEGINNINGS.get(protocol, b"")) or (not text and protocol != "query")
+    if is_sound and not is_page:
+        return
+    shown = text[:_SHOWN_NBYTES].decode(errors="replace").replace("\n", " ")
+    got = repr(shown + "..." * (len(text) > _SHOWN_NBYTES)) if text else "nothing"
+    raise UsageError(
+        f"{url} is not AWS: asked for {operation.service_model.service_name} {operation.name}, it "
+        f"answered {got} (HTTP status {status}). Check AWS_ENDPOINT_URL, endpoint_url in "
+        "~/.aws/config, and what stands between (HTTPS_PROXY, a network that wants a login)"
+    )

@@ -84,15 +84,19 @@ def aws_errors() -> Iterator[None]:
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
+    from hstmap.aws.session import in_brief
+
     try:
         yield
     except ClientError as error:
         raise EngineError(
-            f"AWS does not do it: {error}; python -m hstmap deploy --policies prints the rights "
-            "that are needed"
+            f"AWS does not do it: {in_brief(error)}; python -m hstmap deploy --policies prints the "
+            "rights that are needed"
         ) from error
     except (Boto3Error, BotoCoreError) as error:
-        raise EngineError(f"AWS cannot be used: {error}; python -m hstmap doctor") from error
+        raise EngineError(
+            f"AWS cannot be used: {in_brief(error)}; python -m hstmap doctor"
+        ) from error
 
 
 def show_steps(steps: Iterable[Step], console: Console, *, dry_run: bool) -> None:
