@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-import pyarrow.parquet as pq
-
 from hstmap.errors import StorageError
 from hstmap.ranged import RangedFile
 from hstmap.storage import ObjectInfo, Store
@@ -101,6 +99,9 @@ def part_images(
 
 def _rows(file: RangedFile) -> list[dict[str, Any]]:
     """Read the rows of the images of a part."""
+    # Late: who begins a run has none to read.
+    import pyarrow.parquet as pq
+
     try:
         metadata = pq.read_metadata(file).metadata
         rows: list[dict[str, Any]] = json.loads(metadata[IMAGES_KEY.encode()])

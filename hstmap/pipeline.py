@@ -336,11 +336,10 @@ def _write_rows(
 
 def _manifest_images(manifest: Manifest) -> Iterator[tuple[ImageKey, str, int]]:
     """Yield the images of a manifest, why not to use them, and the size of their files."""
-    table = manifest.table
-    n = len(manifest)
 
     def column(name: str, default: Any) -> list[Any]:
-        return table[name].to_pylist() if name in table.column_names else [default] * n
+        known = name in manifest.column_names
+        return manifest.values(name) if known else [default] * len(manifest)
 
     for rootname, url, weight, use, size in zip(
         column("rootname", ""),

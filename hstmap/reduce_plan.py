@@ -138,8 +138,7 @@ def _manifest_rootnames(store: Store) -> list[str]:
             "name the folder or prefix that was given to map as --out"
         )
     manifest = Manifest.read(f"{store.url}/{MANIFEST_KEY}")
-    names: list[str] = manifest.table["rootname"].to_pylist()
-    return names
+    return manifest.values("rootname")
 
 
 def _kept(store: Store, files: Sequence[SourcesFile]) -> dict[str, StoredSources]:

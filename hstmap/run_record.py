@@ -117,10 +117,10 @@ def _check_same_images(store: Store, manifest: Manifest) -> None:
     if not store.exists(MANIFEST_KEY):
         return  # it was stopped before anything was done
     before = Manifest.read(f"{store.url}/{MANIFEST_KEY}")
-    now = dict(zip(manifest.table["rootname"].to_pylist(), manifest.urls, strict=True))
+    now = dict(zip(manifest.values("rootname"), manifest.urls, strict=True))
     gone = [
         url
-        for name, url in zip(before.table["rootname"].to_pylist(), before.urls, strict=True)
+        for name, url in zip(before.values("rootname"), before.urls, strict=True)
         if now.get(name) != url
     ]
     if gone:

@@ -110,10 +110,9 @@ def _batch(plan: RunPlan, images: Sequence[ImageKey]) -> Batch:
 
 def _column(manifest: Manifest, name: str) -> list[tuple[str, Any]]:
     """Read a column by the images' names; nothing if the manifest does not have it."""
-    if name not in manifest.table.column_names:
+    if name not in manifest.column_names:
         return []
-    values = manifest.table[name].to_pylist()
-    return list(zip(manifest.table["rootname"].to_pylist(), values, strict=True))
+    return list(zip(manifest.values("rootname"), manifest.values(name), strict=True))
 
 
 def _strata(manifest: Manifest) -> dict[str, _Stratum]:
@@ -125,7 +124,7 @@ def _strata(manifest: Manifest) -> dict[str, _Stratum]:
         name: _Stratum(
             str(filters.get(name) or ""), _step(exposures.get(name)), _step(sizes.get(name))
         )
-        for name in manifest.table["rootname"].to_pylist()
+        for name in manifest.values("rootname")
     }
 
 

@@ -1,7 +1,7 @@
 """Arrow's arrays and scalars of Python's values, without pandas.
 
-`pyarrow.array`, `pyarrow.scalar` and ``to_numpy`` import pandas, where it is installed, to see
-whether what they are given is pandas': 33 MB and 0.3 s of a client that has only lists.
+`pyarrow.array` and `pyarrow.scalar` import pandas, where it is installed, to see whether what they
+are given is pandas': 33 MB and 0.3 s of a client that has only lists.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-__all__ = ["array_of", "null_of", "numbers_of", "scalar_of"]
+__all__ = ["array_of", "null_of", "scalar_of"]
 
 _LARGEST_INT32: Final = 2**31 - 1
 
@@ -76,27 +76,6 @@ def null_of(kind: pa.DataType) -> Any:
     import pyarrow as pa
 
     return pa.nulls(1, kind)[0]
-
-
-def numbers_of(array: pa.Array) -> np.ndarray[Any, np.dtype[Any]]:
-    """Give what ``to_numpy`` gives of an array in which everything is known.
-
-    Parameters
-    ----------
-    array : pyarrow.Array
-        Of integers, floats or booleans, without nulls.
-
-    Returns
-    -------
-    numpy.ndarray
-        Of the same type; integers and floats may not be written to.
-    """
-    import numpy as np
-    import pyarrow as pa
-
-    if pa.types.is_boolean(array.type):
-        return np.from_dlpack(array.cast(pa.uint8())).astype(np.bool_)
-    return np.from_dlpack(array)
 
 
 def _texts(values: Sequence[Any]) -> Any:

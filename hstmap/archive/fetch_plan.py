@@ -120,9 +120,8 @@ def plan_fetch(
     UsageError
         If two images would have the same name there.
     """
-    table = manifest.table
     n_rows = len(manifest)
-    known = {name: table[name].to_pylist() for name in table.column_names}
+    known = {name: manifest.values(name) for name in manifest.column_names}
     use = known.get("use", [""] * n_rows)
     rows = [row for row in range(n_rows) if unused_too or not use[row]]
     sizes = known.get("nbytes", [None] * n_rows)

@@ -21,12 +21,15 @@ from hstmap.archive.manifest_rows import (
     check_columns,
     check_rows,
     hash_rows,
+    values_of,
 )
+from hstmap.archive.plain_rows import plain_rows
 from hstmap.errors import UsageError
 from hstmap.storage import join_url, split_url
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from arro3.core import Table
 
     from hstmap.storage import StorageOptions
 
@@ -37,13 +40,14 @@ __all__ = ["MANIFEST_COLUMNS", "SCHEMA_VERSION", "Manifest"]
 class Manifest:
     """The images of a run, one row an image, checked and in one canonical form.
 
-    Made by `from_rows`, `from_columns`, `from_table` and `read`. In the table, an unknown text is
-    empty and an unknown number null; integers are int64 and fractions float64.
+    Made by `from_rows`, `from_columns`, `from_table` and `read`. An unknown text is empty and an
+    unknown number null; integers are int64 and fractions float64. The rows are held without
+    pyarrow, which a map of a folder never needs, and which is half of the memory of its client.
 
     Parameters
     ----------
-    table : pyarrow.Table
-        The rows; columns as `MANIFEST_COLUMNS` describes them.
+    rows : arro3.core.Table
+        The rows; columns as `MANIFEST_COLUMNS` describes them. `table` is the same for pyarrow.
     store : str or None
         URL that the keys are relative to; None if each key is a URL or path of its own.
     query : str
@@ -56,7 +60,7 @@ class Manifest:
         list of lines for people, such as what was left aside.
     """
 
-    table: pa.Table
+    rows: Table
     store: str | None = None
     query: str = ""
     created: str = ""
@@ -85,6 +89,7 @@ class Manifest:
         *,
         store: str | None = None,
         query: str = "",
+        provenance: Mapping[str, Any] | None = None,
     ) -> Manifest:
         """Make a manifest of columns of one length.
 
@@ -93,13 +98,17 @@ class Manifest:
         UsageError
             As `from_rows`.
         """
-        import pyarrow as pa
-
-        arrays = {name: as_array(name, values) for name, values in columns.items()}
-        lengths = {name: len(array) for name, array in arrays.items()}
+        lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             raise UsageError(f"the manifest's columns differ in length: {lengths}")
-        return cls.from_table(pa.table(arrays), store=store, query=query)
+        check_columns(list(columns))
+        rows = plain_rows(columns)
+        if rows is not None:
+            return cls._checked(rows, store, query, provenance=provenance)
+        import pyarrow as pa
+
+        table = pa.table({name: as_array(name, values) for name, values in columns.items()})
+        return cls.from_table(table, store=store, query=query, provenance=provenance)
 
     @classmethod
     def from_table(
@@ -118,12 +127,24 @@ class Manifest:
         UsageError
             As `from_rows`.
         """
-        check_columns(table)
-        canonical = canonical_table(table)
-        check_rows(canonical, store)
+        check_columns(table.column_names)
+        rows = _held(canonical_table(table))
+        return cls._checked(rows, store, query, created, provenance)
+
+    @classmethod
+    def _checked(
+        cls,
+        rows: Table,
+        store: str | None,
+        query: str,
+        created: str = "",
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Manifest:
+        """Make a manifest of canonical rows, if a run could account for them."""
+        check_rows(rows, store)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         root = store.rstrip("/") or "/" if store else None
-        return cls(canonical, root, query, created or now, dict(provenance or {}))
+        return cls(rows, root, query, created or now, dict(provenance or {}))
 
     @classmethod
     def read(cls, url: str, options: StorageOptions | None = None) -> Manifest:
@@ -160,10 +181,36 @@ class Manifest:
         """
         from hstmap.archive.manifest_files import write_table
 
-        write_table(self.table, self.metadata, url, options)
+        write_table(self, url, options)
 
     def __len__(self) -> int:
-        return int(self.table.num_rows)
+        return int(self.rows.num_rows)
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The rows as a `pyarrow.Table`, which shares their memory."""
+        import pyarrow as pa
+
+        # `pyarrow.table` would import pandas, to see whether that is what it is given.
+        return pa.RecordBatchReader.from_stream(self.rows).read_all()
+
+    @property
+    def column_names(self) -> list[str]:
+        """What is known of the images."""
+        names: list[str] = self.rows.column_names
+        return names
+
+    def values(self, column: str) -> list[Any]:
+        """Return a column's values, None for an unknown number.
+
+        Raises
+        ------
+        KeyError
+            If there is no such column.
+        """
+        if column not in self.column_names:
+            raise KeyError(column)
+        return values_of(self.rows, column)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -196,7 +243,7 @@ class Manifest:
         list of str
             As long as the manifest.
         """
-        if "companion_key" not in self.table.column_names:
+        if "companion_key" not in self.column_names:
             return [""] * len(self)
         return self._urls("companion_key")
 
@@ -207,7 +254,7 @@ class Manifest:
         The same for every file format. Columns in which nothing is known do not count, nor does
         the order of the columns, nor `query` and `created`.
         """
-        return hash_rows(self.table, self.store)
+        return hash_rows(self.rows, self.store)
 
     def filter(self, **values: str | int | float) -> Manifest:
         """Return the rows whose columns have these values; text is compared without its case.
@@ -226,10 +273,10 @@ class Manifest:
 
         table = self.table
         for name, value in values.items():
-            if name not in self.table.column_names:
+            if name not in self.column_names:
                 raise UsageError(
                     f"cannot choose by {name}: the manifest has the columns "
-                    f"{', '.join(self.table.column_names)}"
+                    f"{', '.join(self.column_names)}"
                 )
             column = table[name]
             is_text = MANIFEST_COLUMNS.get(name, (str(column.type), ""))[0] == "string"
@@ -248,7 +295,7 @@ class Manifest:
             if not table.num_rows:
                 found = ", ".join(map(str, pc.unique(column).to_pylist()[:12]))
                 raise UsageError(f"no image of the manifest has {name} {value}: there are {found}")
-        return replace(self, table=table.combine_chunks())
+        return replace(self, rows=_held(table))
 
     def head(self, n_rows: int) -> Manifest:
         """Return the first `n_rows` rows.
@@ -260,10 +307,10 @@ class Manifest:
         """
         if n_rows < 1:
             raise UsageError(f"asked for the first {n_rows} images: give a number above 0")
-        return replace(self, table=self.table.slice(0, n_rows))
+        return replace(self, rows=self.rows.slice(0, min(n_rows, len(self))))
 
     def _urls(self, column: str) -> list[str]:
-        keys: list[str] = self.table[column].to_pylist()
+        keys: list[str] = self.values(column)
         if self.store is None:
             # A worker's current folder is not the one in which a relative path was written.
             return [
@@ -271,3 +318,10 @@ class Manifest:
                 for key in keys
             ]
         return [join_url(self.store, key) if key else "" for key in keys]
+
+
+def _held(table: pa.Table) -> Table:
+    """Return a table as a manifest holds it, in one piece and in the same memory."""
+    from arro3.core import Table
+
+    return Table.from_arrow(table.combine_chunks())

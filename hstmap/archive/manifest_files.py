@@ -19,7 +19,9 @@ from hstmap.storage import open_store, split_url
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from arro3.core import Table
 
+    from hstmap.archive.manifest import Manifest
     from hstmap.storage import StorageOptions
 
 __all__ = ["MANIFEST_SUFFIXES", "read_table", "write_table"]
@@ -50,19 +52,22 @@ def read_table(url: str, options: StorageOptions | None) -> tuple[pa.Table, dict
     return reader(url, data)
 
 
-def write_table(
-    table: pa.Table, metadata: Mapping[str, Any], url: str, options: StorageOptions | None
-) -> None:
-    """Write rows and what stands beside them.
+def write_table(manifest: Manifest, url: str, options: StorageOptions | None) -> None:
+    """Write a manifest's rows and what stands beside them.
 
     Raises
     ------
     UsageError
         If the name's ending is none of `MANIFEST_SUFFIXES`.
     """
-    writer = {".parquet": _to_parquet, ".csv": _to_csv, ".ecsv": _to_ecsv}[_suffix(url)]
+    suffix = _suffix(url)
+    if suffix == ".parquet":
+        content = _to_parquet(manifest.rows, manifest.metadata)
+    else:
+        writer = {".csv": _to_csv, ".ecsv": _to_ecsv}[suffix]
+        content = writer(manifest.table, manifest.metadata)
     root, key = split_url(url)
-    open_store(root, options).put(key, writer(table, metadata))
+    open_store(root, options).put(key, content)
 
 
 def _suffix(url: str) -> str:
@@ -90,20 +95,29 @@ def _from_parquet(url: str, data: bytes) -> tuple[pa.Table, dict[str, Any]]:
         raise _unreadable(url, "Parquet", error) from error
 
 
-def _to_parquet(table: pa.Table, metadata: Mapping[str, Any]) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _to_parquet(rows: Table, metadata: Mapping[str, Any]) -> bytes:
+    from arro3.core import Schema
+    from arro3.io import write_parquet
 
-    fields = [
-        field.with_metadata({"unit": MANIFEST_COLUMNS[field.name][1]})
-        if MANIFEST_COLUMNS.get(field.name, ("", ""))[1]
-        else field
-        for field in table.schema
-    ]
-    schema = pa.schema(fields, {_METADATA_KEY: json.dumps(dict(metadata))})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.cast(schema), sink, compression="zstd")
-    return bytes(sink.getvalue().to_pybytes())
+    units = {name: unit for name, (_, unit) in MANIFEST_COLUMNS.items() if unit}
+    fields = [rows.schema.field(i) for i in range(rows.num_columns)]
+    stored = {_METADATA_KEY: json.dumps(dict(metadata))}
+    schema = Schema(
+        [
+            field.with_metadata({"unit": units[field.name]}) if field.name in units else field
+            for field in fields
+        ],
+        # In the schema too, as pyarrow has it there: else `pyarrow.parquet.read_table` drops it.
+        metadata=stored,
+    )
+    buffer = io.BytesIO()
+    write_parquet(
+        rows.with_schema(schema),
+        buffer,
+        compression="zstd(1)",
+        key_value_metadata=stored,
+    )
+    return buffer.getvalue()
 
 
 def _from_csv(url: str, data: bytes) -> tuple[pa.Table, dict[str, Any]]:

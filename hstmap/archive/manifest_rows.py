@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+import re
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from hstmap.archive.arrow_values import array_of, null_of, numbers_of, scalar_of
+from hstmap.archive.arrow_values import array_of, null_of, scalar_of
 from hstmap.errors import UsageError
 from hstmap.storage import join_url
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from arro3.core import Table
 
 __all__ = [
+    "KEY_COLUMNS",
     "MANIFEST_COLUMNS",
     "SCHEMA_VERSION",
+    "TYPES",
     "as_array",
     "canonical_table",
     "check_columns",
     "check_rows",
     "hash_rows",
+    "ordered",
+    "values_of",
 ]
 
 SCHEMA_VERSION: Final = 1
@@ -51,8 +59,21 @@ MANIFEST_COLUMNS: Final[Mapping[str, tuple[str, str]]] = {
 why it is not. ``companion_key`` is the weight or error image that belongs to a bare science image.
 """
 
+TYPES: Final[Mapping[type, str]] = {str: "string", float: "double", int: "int64", bool: "bool"}
+"""What canonical values of Python's are called in Arrow."""
+
 _REQUIRED: Final = ("rootname", "key")
-_KEYS: Final = ("key", "companion_key")
+KEY_COLUMNS: Final = ("key", "companion_key")
+"""Spaces around these texts are their own."""
+
+# It becomes part of a file's name in the output.
+_NO_FILE_NAME: Final = re.compile(r"^[.]|[/\\\x00-\x1f]|^.{129}")
+#: Of numbers: the least and the most that they can be.
+_LIMITS: Final[Mapping[str, tuple[float, float]]] = {
+    "ra": (0.0, 360.0),
+    "dec": (-90.0, 90.0),
+    "nbytes": (0, float("inf")),
+}
 
 
 def as_array(name: str, values: Sequence[object] | pa.Array | pa.ChunkedArray) -> Any:
@@ -78,9 +99,16 @@ def canonical_table(table: pa.Table) -> pa.Table:
     """Bring columns to their types and order; text that is unknown becomes empty."""
     import pyarrow as pa
 
-    names = [name for name in MANIFEST_COLUMNS if name in table.column_names]
-    names += [name for name in table.column_names if name not in MANIFEST_COLUMNS]
-    return pa.table({name: _canonical_column(name, table[name]) for name in names})
+    return pa.table(
+        {name: _canonical_column(name, table[name]) for name in ordered(table.column_names)}
+    )
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Bring names of columns into the order of a manifest: those with a meaning come first."""
+    given = list(names)
+    known = [name for name in MANIFEST_COLUMNS if name in given]
+    return known + [name for name in given if name not in MANIFEST_COLUMNS]
 
 
 def _canonical_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -106,7 +134,7 @@ def _canonical_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column
     column = pc.fill_null(column, scalar_of(""))
     # Spaces around a text mean nothing, and text formats lose them; in a key they are its own.
-    return column if name in _KEYS else pc.utf8_trim_whitespace(column)
+    return column if name in KEY_COLUMNS else pc.utf8_trim_whitespace(column)
 
 
 _WORDS: Final = {
@@ -144,97 +172,105 @@ def _first_misfit(column: pa.ChunkedArray, wanted: pa.DataType) -> str:
     return ""
 
 
-def check_columns(table: pa.Table) -> None:
+def values_of(rows: Table, name: str) -> list[Any]:
+    """Return a column's values as Python's, None for what is unknown."""
+    return cast("list[Any]", rows[name].to_pylist())
+
+
+def check_columns(names: Sequence[str]) -> None:
     """Refuse a table that lacks a column that is needed, or has one twice."""
-    missing = [name for name in _REQUIRED if name not in table.column_names]
+    missing = [name for name in _REQUIRED if name not in names]
     if missing:
         raise UsageError(
             f"the manifest has no column {' and no column '.join(missing)}: it has "
-            f"{', '.join(table.column_names) or 'none'}. A manifest needs rootname and key"
+            f"{', '.join(names) or 'none'}. A manifest needs rootname and key"
         )
-    repeated = sorted({n for n in table.column_names if table.column_names.count(n) > 1})
+    repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise UsageError(f"the manifest has the column {repeated[0]} twice: leave one")
 
 
-def check_rows(table: pa.Table, store: str | None) -> None:
+def check_rows(rows: Table, store: str | None) -> None:
     """Refuse what no run could account for; rows are counted from 1."""
-    import pyarrow.compute as pc
-
-    if not table.num_rows:
+    if not rows.num_rows:
         raise UsageError("the manifest has no rows: there is nothing to do")
     for name in _REQUIRED:
-        _refuse(
-            table[name], pc.equal(table[name], scalar_of("")), f"has no {name}: every row needs one"
-        )
+        _refuse(values_of(rows, name), lambda text: not text, f"has no {name}: every row needs one")
+    names = values_of(rows, "rootname")
     _refuse(
-        table["rootname"],
-        # It becomes part of a file's name in the output.
-        pc.match_substring_regex(table["rootname"], r"^[.]|[/\\\x00-\x1f]|^.{129}"),
+        names,
+        lambda text: _NO_FILE_NAME.search(text) is not None,
         "cannot name a file: leave out '/', '\\', control characters and a leading '.', and keep "
         "to 128 characters",
         show="rootname {value!r}",
     )
-    limits = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0), "nbytes": (0, None)}
-    for name, (low, high) in limits.items():
-        if name in table.column_names:
-            outside = pc.less(table[name], scalar_of(low))
-            if high is not None:
-                outside = pc.or_(outside, pc.greater(table[name], scalar_of(high)))
-            _refuse(table[name], outside, "is out of range", show=name + " {value}")
-    names = table["rootname"]
-    if pc.count_distinct(names).as_py() < len(names):
-        counts = pc.value_counts(names.combine_chunks())
-        twice = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"].as_py()
-        rows = pc.indices_nonzero(pc.equal(names, scalar_of(twice))).to_pylist()
-        keys = table["key"].take(array_of(rows[:2])).to_pylist()
-        keys = [join_url(store, key) for key in keys] if store else keys
-        raise UsageError(
-            f"two rows with rootname {twice}: rows {rows[0] + 1} and {rows[1] + 1} "
-            f"({keys[0]} and {keys[1]}). Leave one, or rename one"
-        )
+    for name, (low, high) in _LIMITS.items():
+        if name in rows.column_names:
+            _refuse(
+                values_of(rows, name),
+                partial(_is_outside, low, high),
+                "is out of range",
+                show=name + " {value}",
+            )
+    if len(set(names)) < len(names):
+        _refuse_twice(names, values_of(rows, "key"), store)
 
 
-def _refuse(column: pa.ChunkedArray, is_wrong: pa.ChunkedArray, why: str, show: str = "") -> None:
+def _is_outside(low: float, high: float, value: float | None) -> bool:
+    return value is not None and not low <= value <= high
+
+
+def _refuse(
+    values: Sequence[Any], is_wrong: Callable[[Any], bool], why: str, show: str = ""
+) -> None:
     """Raise for the first row of which something is wrong."""
-    import pyarrow.compute as pc
-
-    row = pc.index(is_wrong, scalar_of(True)).as_py()
-    if row >= 0:
-        shown = f": {show.format(value=column[row].as_py())}" if show else ""
-        raise UsageError(f"row {row + 1} of the manifest{shown} {why}")
+    for number, value in enumerate(values, 1):
+        if is_wrong(value):
+            shown = f": {show.format(value=value)}" if show else ""
+            raise UsageError(f"row {number} of the manifest{shown} {why}")
 
 
-def hash_rows(table: pa.Table, store: str | None) -> str:
+def _refuse_twice(names: Sequence[str], keys: Sequence[str], store: str | None) -> None:
+    """Raise for the first name that several rows have."""
+    places: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        places.setdefault(name, []).append(row)
+    twice, (first, second) = next((n, rows[:2]) for n, rows in places.items() if len(rows) > 1)
+    urls = [join_url(store, keys[row]) if store else keys[row] for row in (first, second)]
+    raise UsageError(
+        f"two rows with rootname {twice}: rows {first + 1} and {second + 1} "
+        f"({urls[0]} and {urls[1]}). Leave one, or rename one"
+    )
+
+
+def hash_rows(rows: Table, store: str | None) -> str:
     """Return the SHA-256 of the store and of canonical rows in their order, in hex."""
-    digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, store, table.num_rows]).encode())
-    for name in sorted(table.column_names):
-        _hash_column(digest, name, table[name])
+    digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, store, rows.num_rows]).encode())
+    for name in sorted(rows.column_names):
+        _hash_column(digest, name, values_of(rows, name))
     return digest.hexdigest()
 
 
-def _hash_column(digest: hashlib._Hash, name: str, column: pa.ChunkedArray) -> None:
+def _hash_column(digest: hashlib._Hash, name: str, values: Sequence[Any]) -> None:
     """Add a column's values to the digest, in bytes that do not depend on how Arrow holds them."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)
-    if pa.types.is_string(array.type):
-        lengths = numbers_of(pc.binary_length(array)).astype("<i4")
-        if not lengths.any():
+    n = len(values)
+    kind = next((TYPES[type(value)] for value in values if value is not None), None)
+    if kind is None:
+        return
+    if kind == "string":
+        encoded = [text.encode() for text in values]
+        if not any(encoded):
             return
-        data = "".join(array.to_pylist()).encode()
+        known = struct.pack(f"<{n}i", *map(len, encoded))
+        data = b"".join(encoded)
     else:
-        known = numbers_of(pc.is_valid(array))
-        if not known.any():
-            return
-        kind = {"double": "<f8", "int64": "<i8", "bool": "|b1"}[str(array.type)]
-        filled = pc.fill_null(array, scalar_of(0).cast(array.type))
+        known = bytes(value is not None for value in values)
         # Adding 0 makes a negative zero a zero, which a text file does not tell apart either.
-        numbers = numbers_of(filled).astype(kind)
-        data = (numbers + np.zeros(1, kind) if kind == "<f8" else numbers).tobytes()
-        lengths = known
-    digest.update(json.dumps([name, str(array.type)]).encode())
-    digest.update(lengths.tobytes())
+        filled = [0 if value is None else value + 0 for value in values]
+        data = struct.pack(f"<{n}{_CODES[kind]}", *filled)
+    digest.update(json.dumps([name, kind]).encode())
+    digest.update(known)
     digest.update(data)
+
+
+_CODES: Final = {"double": "d", "int64": "q", "bool": "?"}

@@ -10,17 +10,18 @@ import glob
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from hstmap.archive.arrow_values import array_of
 from hstmap.archive.image_names import Named, choose_products, join_companions, name_of
 from hstmap.archive.keys import BUCKET_URL, PUBLIC_PREFIX, key_of
 from hstmap.archive.manifest import Manifest
 from hstmap.archive.manifest_files import MANIFEST_SUFFIXES
+from hstmap.archive.manifest_rows import KEY_COLUMNS
 from hstmap.errors import StorageError, UsageError
 from hstmap.storage import join_url, open_store, split_url
 
@@ -268,6 +269,28 @@ def _merge(
     images: list[Named], manifests: list[Manifest], query: str, notes: tuple[str, ...]
 ) -> Manifest:
     """Put files and manifests into one manifest, with keys relative to what they share."""
+    columns: dict[str, Any] = {
+        "rootname": [image.rootname for image in images],
+        "key": [image.url for image in images],
+        "product": [image.product for image in images],
+        "nbytes": [image.nbytes for image in images],
+        "etag": [image.etag for image in images],
+        "companion_key": [image.companion_url for image in images],
+    }
+    if manifests:
+        columns = _joined(manifests, columns if images else {})
+    store = _shared_root(columns["key"])
+    if store is not None:
+        n_cut = len(store.rstrip("/")) + 1
+        for name in KEY_COLUMNS:
+            if name in columns:
+                columns[name] = [(url or "")[n_cut:] for url in columns[name]]
+    provenance = {"notes": list(notes)} if notes else None
+    return Manifest.from_columns(columns, store=store, query=query, provenance=provenance)
+
+
+def _joined(manifests: Sequence[Manifest], columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Put the rows of manifests and of other images together; keys are lists of whole URLs."""
     import pyarrow as pa
 
     tables = []
@@ -277,30 +300,18 @@ def _merge(
             if name in table.column_names:
                 table = table.set_column(table.column_names.index(name), name, array_of(urls))
         tables.append(table)
-    if images:
-        columns = {
-            "rootname": array_of([image.rootname for image in images]),
-            "key": array_of([image.url for image in images]),
-            "product": array_of([image.product for image in images]),
-            "nbytes": array_of([image.nbytes for image in images]).cast(pa.int64()),
-            "etag": array_of([image.etag for image in images]),
-            "companion_key": array_of([image.companion_url for image in images]),
-        }
-        tables.append(pa.table(columns))
+    if columns:
+        arrays = {name: array_of(values) for name, values in columns.items()}
+        arrays["nbytes"] = arrays["nbytes"].cast(pa.int64())
+        tables.append(pa.table(arrays))
     try:
         table = pa.concat_tables(tables, promote_options="default")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise UsageError(f"the manifests do not go together: {error}") from error
-    urls = table["key"].to_pylist()
-    store = _shared_root(urls)
-    if store is not None:
-        for name in ("key", "companion_key"):
-            if name in table.column_names:
-                n_cut = len(store.rstrip("/")) + 1
-                keys = array_of([(url or "")[n_cut:] for url in table[name].to_pylist()])
-                table = table.set_column(table.column_names.index(name), name, keys)
-    provenance = {"notes": list(notes)} if notes else None
-    return Manifest.from_table(table, store=store, query=query, provenance=provenance)
+    return {
+        name: table[name].to_pylist() if name in KEY_COLUMNS else table[name]
+        for name in table.column_names
+    }
 
 
 def _shared_root(urls: list[str]) -> str | None:

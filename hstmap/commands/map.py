@@ -239,8 +239,7 @@ def find_images(arguments: argparse.Namespace, console: Console) -> Manifest:
 
 def _knows_filters(manifest: Manifest) -> bool:
     """Tell whether the manifest can choose; if not, workers do it by the headers."""
-    names = manifest.table.column_names
-    return "filter" in names and "" not in manifest.table["filter"].to_pylist()
+    return "filter" in manifest.column_names and "" not in manifest.values("filter")
 
 
 def _plan_lines(plan: RunPlan, options: RunOptions) -> list[str]:

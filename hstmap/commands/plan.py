@@ -107,10 +107,9 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _n_used(manifest: Manifest) -> tuple[int, int]:
     """Count the images that the manifest says to use, and their bytes."""
-    table = manifest.table
-    n = len(manifest)
-    why_not = table["use"].to_pylist() if "use" in table.column_names else [""] * n
-    sizes = table["nbytes"].to_pylist() if "nbytes" in table.column_names else [0] * n
+    names, n = manifest.column_names, len(manifest)
+    why_not = manifest.values("use") if "use" in names else [""] * n
+    sizes = manifest.values("nbytes") if "nbytes" in names else [0] * n
     used = [size or 0 for size, reason in zip(sizes, why_not, strict=True) if not reason]
     return len(used), sum(used)
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hstmap.archive.arrow_values import array_of, null_of, numbers_of, scalar_of
+from hstmap.archive.arrow_values import array_of, null_of, scalar_of
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 KINDS = {
@@ -88,21 +88,6 @@ def test_the_unknown_value_of_a_type_has_that_type(kind: pa.DataType) -> None:
     unknown = null_of(kind)
     assert unknown.type == kind
     assert not unknown.is_valid
-
-
-@pytest.mark.parametrize("values", [[], [1, 2, 3], [1.5, -0.0, 7.0], [True, False, True]])
-@pytest.mark.parametrize("kind", [None, pa.int32(), pa.float64(), pa.bool_()])
-def test_numbers_are_what_numpy_would_be_given(
-    values: list[float], kind: pa.DataType | None
-) -> None:
-    array = pa.array(values, pa.int64() if not values else None)
-    if kind is not None:
-        array = array.cast(kind, safe=False)
-    for piece in (array, array.slice(1)):
-        expected = piece.to_numpy(zero_copy_only=False)
-        found = numbers_of(piece)
-        assert found.dtype == expected.dtype
-        np.testing.assert_array_equal(found, expected)
 
 
 # -- pandas ----------------------------------------------------------------------------------------
