@@ -44,9 +44,15 @@ TABLE_NAME: Final = "SOURCES"
 
 _BLOCK: Final = 2880
 _CARD: Final = 80
-#: Texts and numbers that astropy writes as they are.
+#: Texts, comments and numbers that astropy writes as they are.
 _PLAIN_TEXT: Final = re.compile(r"[ -%(-~]*")
+_PLAIN_COMMENT: Final = re.compile(r"[ -%'-~]*")
 _PLAIN_NUMBER: Final = re.compile(r"-?\d{1,17}(\.\d{1,17})?")
+#: Parts are read once, and the summary is compressed as a whole: whole numbers shrink to a third,
+#: measured ones by a tenth, which takes five times as long as the rest of a part.
+_COMPRESSED: Final[dict[str | Sequence[str], str]] = {
+    column.name: "zstd(1)" for column in SOURCE_COLUMNS if column.dtype in ("i2", "i4", "i8")
+}
 _FITS_FORMATS: Final = {"f4": "E", "f8": "D", "i2": "I", "i4": "J", "i8": "K"}
 
 
@@ -111,7 +117,7 @@ def _plain_card(keyword: str, value: str | int | float | bool, comment: str) -> 
     else:
         text = f"{value:>20}" if _PLAIN_NUMBER.fullmatch(str(value)) else ""
     card = f"{keyword:8}= {text}" + (f" / {comment}" if comment else "")
-    is_plain = text and comment == comment.strip() and _PLAIN_TEXT.fullmatch(comment)
+    is_plain = text and comment == comment.strip() and _PLAIN_COMMENT.fullmatch(comment)
     return card.ljust(_CARD).encode("ascii") if is_plain and len(card) <= _CARD else b""
 
 
@@ -248,7 +254,8 @@ def parquet_part(sources: Sources, images: Sequence[Mapping[str, Any]]) -> bytes
     write_parquet(
         table,
         buffer,
-        compression="zstd(3)",
+        compression="uncompressed",
+        column_compression=_COMPRESSED,
         # Of measured values nearly all differ: looking for equal ones takes more time than all
         # else here, and room.
         dictionary_enabled=False,

@@ -34,6 +34,8 @@ __all__ = ["MeasureParameters", "Sources", "empty_sources", "measure"]
 
 Sources = dict[str, np.ndarray]
 Position = tuple[np.ndarray, np.ndarray]
+#: Fluxes and their errors, by name.
+Fluxes = dict[str, tuple[np.ndarray, np.ndarray]]
 
 _SATURATED_BIT: Final = 256
 _UPPER_LIMIT_FLAG: Final = 256
@@ -45,6 +47,7 @@ _WINDOW_SIGMA_PIXELS: Final = 1.3
 _LARGEST_SHIFT_PIXELS: Final = 1.5
 #: Where more of a star's light is hidden, what is left does not tell its flux.
 _LARGEST_MASKED_SHARE: Final = 0.7
+_FLUX_COLUMNS: Final = ("flux_{}", "flux_{}_err", "mag_{}", "mag_{}_err")
 #: Only to weigh hidden pixels by, where the filter is not known.
 _USUAL_WAVELENGTH_AA: Final = 14000.0
 
@@ -91,13 +94,17 @@ def measure(image: Image, detection: Detection, parameters: MeasureParameters) -
     radius = aperture_radii(image.info)[-1]
     windows = windows_around(*position, radius, detection.data.shape)
     dq = _or_around(image.dq, windows, radius)
+    fluxes = {"auto": (kron.flux * area, kron.flux_err * area)}
+    fluxes |= _apertures(image.info, detection, position, area)
+    fluxes["point"], masked_share = _point_fluxes(image.info, detection, windows, fluxes["aper_2"])
     columns = (
         _of_image(image.info, len(objects))
         | _shapes(image, detection, position, theta)
-        | _photometry("auto", kron.flux * area, kron.flux_err * area, image.info.zero_point_ab)
-        | _apertures(image.info, detection, position, area, windows)
+        | _photometry(fluxes, image.info.zero_point_ab)
+        | _concentration(fluxes, aperture_shares(image.info))
     )
     columns |= {
+        "masked_share": masked_share,
         "kron_radius": kron.radius,
         "half_light_radius": kron.half_light_radius,
         "pixel_area": area,
@@ -173,12 +180,8 @@ def _sky(
         return nothing, nothing.copy(), nothing.copy()
     # Positions count from 0, so that the origin is 0: a 1 here moves every source by a pixel.
     # The second half lies one pixel along the major axis from the first.
-    ra, dec = to_icrs(
-        image.wcs,
-        *image.wcs.all_pix2world(
-            np.concatenate([x, x + np.cos(theta)]), np.concatenate([y, y + np.sin(theta)]), 0
-        ),
-    )
+    pixels = np.concatenate([[x, y], [x + np.cos(theta), y + np.sin(theta)]], axis=1)
+    ra, dec = to_icrs(image.wcs, *image.wcs.all_pix2world(pixels.T, 0).T)
     east = ((ra[n:] - ra[:n] + 180.0) % 360.0 - 180.0) * np.cos(np.radians(dec[:n]))
     north = dec[n:] - dec[:n]
     return ra[:n], dec[:n], np.degrees(np.arctan2(east, north)) % 180.0
@@ -191,60 +194,57 @@ def _pixel_area(image: Image, position: Position, parameters: MeasureParameters)
     return pixel_area(image.wcs, *position, (image.info.ltv1, image.info.ltv2))
 
 
-def _photometry(
-    name: str, flux: np.ndarray, flux_err: np.ndarray, zero_point: float | None
-) -> Sources:
-    """Name a flux, its magnitude and their errors."""
-    mag, mag_err = magnitudes(flux, flux_err, zero_point)
+def _photometry(fluxes: Fluxes, zero_point: float | None) -> Sources:
+    """Name fluxes, their magnitudes and the errors of both."""
+    flux, flux_err = (np.array(values) for values in zip(*fluxes.values(), strict=True))
+    every = (flux, flux_err, *magnitudes(flux, flux_err, zero_point))
     return {
-        f"flux_{name}": flux,
-        f"flux_{name}_err": flux_err,
-        f"mag_{name}": mag,
-        f"mag_{name}_err": mag_err,
+        label.format(name): values[i]
+        for i, name in enumerate(fluxes)
+        for label, values in zip(_FLUX_COLUMNS, every, strict=True)
     }
 
 
 def _apertures(
-    info: ImageInfo,
-    detection: Detection,
-    position: Position,
-    area: np.ndarray,
-    windows: Windows,
-) -> Sources:
-    """Measure the two circles, and what follows from them for a point source."""
-    x, y = position
-    gain, zero_point = poisson_gain(info), info.zero_point_ab
-    fluxes = [
-        [value * area for value in circle_fluxes(detection, x, y, radius, gain)[:2]]
-        for radius in aperture_radii(info)
-    ]
-    shares = aperture_shares(info)
-    (small, small_err), (large, large_err) = fluxes
-    columns: Sources = {}
-    for i, (flux, flux_err) in enumerate(fluxes, start=1):
-        columns |= _photometry(f"aper_{i}", flux, flux_err, zero_point)
-    columns |= _point_fluxes(info, detection, windows, (large, large_err))
-    concentration = np.full(len(x), np.nan)
-    both = (small > 0) & (large > 0)
-    concentration[both] = 2.5 * np.log10(large[both] / small[both])
-    columns["concentration"] = concentration
+    info: ImageInfo, detection: Detection, position: Position, area: np.ndarray
+) -> Fluxes:
+    """Measure the two circles."""
+    gain = poisson_gain(info)
+    fluxes: Fluxes = {}
+    for i, radius in enumerate(aperture_radii(info), start=1):
+        flux, flux_err, _ = circle_fluxes(detection, *position, radius, gain)
+        fluxes[f"aper_{i}"] = flux * area, flux_err * area
+    return fluxes
+
+
+def _concentration(fluxes: Fluxes, shares: tuple[float | None, ...]) -> Sources:
+    """Compare what the two circles hold with each other, and that with a star's."""
+    (small, small_err), (large, large_err) = fluxes["aper_1"], fluxes["aper_2"]
+    concentration, error = np.full((2, len(small)), np.nan)
+    both = np.flatnonzero((small > 0) & (large > 0))
     # The small circle lies in the large one: what they share cancels, the ring's noise remains.
     ring_err = np.sqrt(np.maximum(large_err**2 - small_err**2, 0.0))
-    error = np.full(len(x), np.nan)
-    error[both] = POGSON * np.hypot(
-        small_err[both] * (1 / small[both] - 1 / large[both]), ring_err[both] / large[both]
+    small, small_err, large, ring_err = (
+        values.take(both) for values in (small, small_err, large, ring_err)
     )
-    columns["point_like"] = _point_like(concentration, error, shares)
-    return columns
+    concentration[both] = 2.5 * np.log10(large / small)
+    error[both] = POGSON * np.hypot(small_err * (1 / small - 1 / large), ring_err / large)
+    return {
+        "concentration": concentration,
+        "point_like": _point_like(concentration, error, shares),
+    }
 
 
 def _point_fluxes(
-    info: ImageInfo,
-    detection: Detection,
-    windows: Windows,
-    measured: tuple[np.ndarray, np.ndarray],
-) -> Sources:
-    """Turn the flux of the larger circle into that of a point source at its centre."""
+    info: ImageInfo, detection: Detection, windows: Windows, measured: tuple[np.ndarray, np.ndarray]
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Turn the flux of the larger circle into that of a point source at its centre.
+
+    Returns
+    -------
+    (flux, flux_err), masked_share : numpy.ndarray
+        float64, shape (n,).
+    """
     flux, flux_err = measured
     _, share = aperture_shares(info)
     hidden, hidden_area = masked_shares(
@@ -258,8 +258,7 @@ def _point_fluxes(
     seen = np.where(hidden <= _LARGEST_MASKED_SHARE, 1.0 - hidden, np.nan)
     factor = (1.0 - hidden_area) / seen / (np.nan if share is None else share)
     flux, flux_err = flux * factor, flux_err * factor
-    flux_err = np.hypot(flux_err, UNCERTAINTY * hidden * flux)
-    return _photometry("point", flux, flux_err, info.zero_point_ab) | {"masked_share": hidden}
+    return (flux, np.hypot(flux_err, UNCERTAINTY * hidden * flux)), hidden
 
 
 def _point_like(
@@ -292,8 +291,11 @@ def _or_around(dq: np.ndarray | None, windows: Windows, radius: float) -> np.nda
     """
     if dq is None:
         return np.zeros(windows.index.shape[-1], dtype=np.int32)
-    inside = (windows.distance2 <= radius**2) & ~windows.is_outside
-    combined: np.ndarray = np.bitwise_or.reduce(windows.gather(dq) * inside, axis=(0, 1))
+    inside = windows.distance2 <= radius**2
+    inside &= ~windows.is_outside
+    bits = windows.gather(dq)
+    bits *= inside
+    combined: np.ndarray = np.bitwise_or.reduce(bits, axis=(0, 1))
     return combined.astype(np.int32)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from hstmap.wfc3.detect import Detection
     from hstmap.wfc3.image import ImageInfo
 
-__all__ = ["EmptyApertures", "measure_empty_apertures", "on_objects"]
+__all__ = ["EmptyApertures", "measure_empty_apertures", "median", "on_objects"]
 
 _N_APERTURES: Final = 1000
 #: Fewer that are left over do not tell a scatter.
@@ -71,8 +72,8 @@ def measure_empty_apertures(info: ImageInfo, detection: Detection) -> EmptyApert
     if used.sum() < _FEWEST:
         return EmptyApertures()
     flux, flux_err = flux[used], flux_err[used]
-    sigma = float(_SIGMA_PER_MAD * np.median(np.abs(flux - np.median(flux))))
-    expected = float(np.median(flux_err))
+    sigma = _SIGMA_PER_MAD * median(np.abs(flux - median(flux)))
+    expected = median(flux_err)
     if not sigma > 0:
         return EmptyApertures()
     zero_point = info.zero_point_ab
@@ -83,22 +84,49 @@ def measure_empty_apertures(info: ImageInfo, detection: Detection) -> EmptyApert
     )
 
 
+def median(values: np.ndarray) -> float:
+    """Give the median of some values: that of `numpy.median` at half of its time.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Finite floats, shape (n,), at least one.
+
+    Returns
+    -------
+    float
+    """
+    ordered = np.sort(values)
+    n = len(ordered)
+    return float((ordered[(n - 1) // 2] + ordered[n // 2]) / 2)
+
+
+@cache
+def _even_places() -> np.ndarray:
+    """Spread places evenly over a square of side 1.
+
+    Returns
+    -------
+    numpy.ndarray
+        x and y, shape (2, n), by ascending y.
+    """
+    places = np.outer(_R2_STEPS, np.arange(1, _N_APERTURES + 1)) % 1.0
+    return places[:, np.argsort(places[1])]
+
+
 def _empty_places(detection: Detection, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """Spread places over an image and keep those whose middle lies on no source and no mask.
 
     Returns
     -------
     x, y : numpy.ndarray
-        Pixels from 0, of one shape (n,).
+        Pixels from 0, of one shape (n,), by ascending y.
     """
     ny, nx = detection.data.shape
-    i = np.arange(1, _N_APERTURES + 1)
-    x, y = (
-        radius + (step * i % 1.0) * (side - 1 - 2 * radius)
-        for step, side in zip(_R2_STEPS, (nx, ny), strict=True)
-    )
     if min(nx, ny) <= 2 * radius + 1:
-        return x[:0], y[:0]
+        return np.empty(0), np.empty(0)
+    x, y = _even_places()
+    x, y = radius + x * (nx - 1 - 2 * radius), radius + y * (ny - 1 - 2 * radius)
     column, row = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp)
     occupied = detection.mask[row, column]
     occupied |= on_objects(detection.objects, column, row, int(np.ceil(radius)))
@@ -113,7 +141,7 @@ def on_objects(objects: np.ndarray, column: np.ndarray, row: np.ndarray, reach: 
     objects : numpy.ndarray
         SEP's: ``xmin``, ``xmax``, ``ymin`` and ``ymax`` are looked at.
     column, row : numpy.ndarray
-        The pixels, integers of shape (n,).
+        The pixels, integers of shape (n,), by ascending row.
     reach : int
         Pixels.
 
@@ -123,15 +151,13 @@ def on_objects(objects: np.ndarray, column: np.ndarray, row: np.ndarray, reach: 
         bool, shape (n,).
     """
     # In the order of rows, those of a box are one stretch: what is left to compare are columns.
-    order = np.argsort(row)
-    first = np.searchsorted(row[order], objects["ymin"] - reach)
-    n_each = np.searchsorted(row[order], objects["ymax"] + reach, side="right") - first
+    start, stop = np.searchsorted(row, [objects["ymin"] - reach, objects["ymax"] + (reach + 1)])
+    n_each = stop - start
     box = np.repeat(np.arange(len(objects)), n_each)
-    start = np.cumsum(n_each) - n_each
-    pixel = order[np.arange(len(box)) + (first - start)[box]]
-    within = (column[pixel] >= (objects["xmin"] - reach)[box]) & (
-        column[pixel] <= (objects["xmax"] + reach)[box]
-    )
+    pixel = np.arange(len(box)) + (stop - np.cumsum(n_each))[box]
+    columns = column[pixel]
+    within = columns >= (objects["xmin"] - reach)[box]
+    within &= columns <= (objects["xmax"] + reach)[box]
     on_objects = np.zeros(len(column), dtype=np.bool_)
     on_objects[pixel[within]] = True
     return on_objects

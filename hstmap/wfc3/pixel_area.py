@@ -20,6 +20,7 @@ http://www.stsci.edu/hst/wfc3/pam/pixel_area_maps and Kalirai et al. 2010, ISR W
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,15 +113,28 @@ def _derivatives(sip: Any) -> NDArray[np.float64]:
 
     Returns
     -------
-    ndarray of float64, shape (order + 1, order + 1, 4)
-        Coefficients of u^p v^q.
+    ndarray of float64, shape (m, m, 4)
+        Coefficients of u^p v^q, read-only; m is the order of f and g, whose slopes are of a lower
+        one.
     """
-    order = max(len(sip.a), len(sip.b))
+    # The images of a batch are of one detector, whose distortion is the same for many of them.
+    return _derivatives_of(*(tuple(map(tuple, values.tolist())) for values in (sip.a, sip.b)))
+
+
+@lru_cache(maxsize=16)
+def _derivatives_of(*polynomials: tuple[tuple[float, ...], ...]) -> NDArray[np.float64]:
+    """Derive polynomials whose coefficients are given by the powers of u, and of v."""
+    order = max(map(len, polynomials))
     derivatives = np.zeros((order, order, 4))
-    for i, polynomial in enumerate((sip.a, sip.b)):
+    for i, coefficients in enumerate(polynomials):
+        polynomial = np.array(coefficients)
         power, n = np.arange(1, len(polynomial)), len(polynomial)
         derivatives[: n - 1, :n, 2 * i] = polynomial[1:] * power[:, np.newaxis]
         derivatives[:n, : n - 1, 2 * i + 1] = polynomial[:, 1:] * power
+    # Of what is no polynomial of its order, u^order v is left, say.
+    if order > 1 and not (derivatives[-1].any() or derivatives[:, -1].any()):
+        derivatives = derivatives[:-1, :-1]
+    derivatives.flags.writeable = False
     return derivatives
 
 

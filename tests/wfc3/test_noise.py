@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hstmap.wfc3.detect import detect
-from hstmap.wfc3.noise import EmptyApertures, measure_empty_apertures, on_objects
+from hstmap.wfc3.noise import EmptyApertures, measure_empty_apertures, median, on_objects
 from hstmap.wfc3.parameters import PRESETS
 from support.images import make_image
 
@@ -84,5 +84,12 @@ def test_pixels_on_objects_are_those_of_their_boxes_painted(boxes, reach, seed):
         rows = slice(max(y0 - reach, 0), y1 + reach + 1)
         painted[rows, max(x0 - reach, 0) : x1 + reach + 1] = True
     column, row = np.random.default_rng(seed).integers(0, SIDE, (2, 200))
+    row.sort()
     found = on_objects(objects, column, row, reach)
     np.testing.assert_array_equal(found, painted[row, column])
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=9))
+def test_the_median_is_that_of_numpy(values):
+    with np.errstate(over="ignore"):
+        assert median(np.array(values)) == np.median(values)

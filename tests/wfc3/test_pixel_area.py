@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.wcs import WCS
+from astropy.wcs import WCS, Sip
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.polynomial.polynomial import polyval2d
 
 from hstmap.wfc3.pixel_area import REFERENCE_PIXEL, pixel_area, pixel_area_map
 
@@ -86,3 +87,32 @@ def test_shapes_of_positions_are_kept(frame_wcs):
     assert pixel_area(frame_wcs, 5.0, 6.0).shape == ()
     assert pixel_area(frame_wcs, [], []).shape == (0,)
     assert pixel_area(frame_wcs, np.zeros((2, 3)), np.zeros((2, 3))).shape == (2, 3)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    orders=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    is_whole=st.booleans(),
+)
+def test_the_area_is_the_determinant_of_any_polynomials(seed, orders, is_whole):
+    """Against slopes by differences, of triangles of coefficients and of whole squares."""
+    rng = np.random.default_rng(seed)
+    f, g = (rng.normal(0, 0.01, (order + 1, order + 1)) for order in orders)
+    if not is_whole:
+        f, g = (
+            values * (np.add.outer(*[np.arange(len(values))] * 2) < len(values))
+            for values in (f, g)
+        )
+    wcs = WCS(naxis=2)
+    wcs.sip = Sip(f, g, None, None, [557.0, 557.0])
+    u, v = rng.uniform(-1, 1, (2, 7))
+    step = 1e-5
+
+    def slope(polynomial, du, dv):
+        ahead, behind = (polyval2d(u + s * du, v + s * dv, polynomial) for s in (step, -step))
+        return (ahead - behind) / (2 * step)
+
+    expected = (1 + slope(f, 1, 0)) * (1 + slope(g, 0, 1)) - slope(f, 0, 1) * slope(g, 1, 0)
+    at_reference = (1 + f[1, 0]) * (1 + g[0, 1]) - f[0, 1] * g[1, 0]
+    area = pixel_area(wcs, u + 556, v + 556)
+    np.testing.assert_allclose(area, expected / at_reference, rtol=1e-7)
