@@ -34,6 +34,7 @@ from hstmap.storage_move import move, remove_empty_folder
 from hstmap.summary_files import (
     COVERAGE_FILE,
     IMAGES_FILE,
+    INCOMPLETE_FILE,
     SOURCES_FILE,
     SOURCES_PREFIX,
     StoredSources,
@@ -46,6 +47,8 @@ __all__ = ["REDUCE_MODULES", "Summary", "reduce_run", "run_reduce"]
 
 #: What tasks of a reduce import: engines for them had best preload it.
 REDUCE_MODULES: Final = ("hstmap.merge", "astropy.coordinates", "cdshealpix.nested")
+
+_INCOMPLETE: Final = b"The files of this folder are not all there: run hstmap reduce again.\n"
 
 #: Each waits while S3 copies a file.
 _N_CONNECTIONS: Final = 64
@@ -227,13 +230,15 @@ def _bring_files(plan: ReducePlan) -> list[StoredSources]:
             for number, (file, nbytes) in enumerate(zip(plan.files, sizes, strict=True), start=1)
         ]
         arriving = [file for file in files if file.made_of not in plan.kept]
-        in_place = {file.key for file in files} - {file.key for file in arriving}
+        staying = {file.key for file in files} - {file.key for file in arriving} | {INCOMPLETE_FILE}
         # From here until the table of images is written there is no summary.
+        store.put(INCOMPLETE_FILE, _INCOMPLETE)
         store.delete(IMAGES_FILE)
         store.delete(SOURCES_FILE)
-        _delete(store, (x for x in store.list(SOURCES_PREFIX) if x.key not in in_place))
+        _delete(store, (x for x in store.list(SOURCES_PREFIX) if x.key not in staying))
         for _ in pool.map(lambda file: move(store, file.made_of, file.key), arriving):
             pass
+        store.delete(INCOMPLETE_FILE)
     return files
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COVERAGE_FILE",
     "IMAGES_FILE",
+    "INCOMPLETE_FILE",
     "MOST_ROWS_OF_ONE_FILE",
     "ROWS_A_FILE",
     "SOURCES_FILE",
@@ -45,6 +46,10 @@ MOST_ROWS_OF_ONE_FILE: Final = 10_000_000
 #: Of larger summaries, a file: 0.17 GB, which a worker writes in some seconds. It is also the most
 #: that a partition of a HATS catalogue has by default.
 ROWS_A_FILE: Final = 1_000_000
+
+#: In the folder while files of it are not all there. Whoever reads it as one table fails by that,
+#: and is shown this name: pandas, pyarrow, polars and DuckDB know nothing of ``images.parquet``.
+INCOMPLETE_FILE: Final = f"{SOURCES_PREFIX}000000_incomplete_reduce_again.parquet"
 
 _METADATA_KEY: Final = "hstmap.sources"
 

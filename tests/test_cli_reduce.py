@@ -117,8 +117,8 @@ def test_calls_of_the_reduce_are_calls_of_the_run_and_their_requests_count_once(
     assert made.by_origin["workers"].n_get == told >= n_files
     # What this process did for tasks is theirs: files, and nothing else, were written by them.
     assert made.by_origin["workers"].n_put == n_files
-    n_moved, n_tables = n_files, 1
-    assert made.by_origin["reduce"].n_put == n_moved + n_tables
+    n_moved, n_tables, n_marks = n_files, 1, 1
+    assert made.by_origin["reduce"].n_put == n_moved + n_tables + n_marks
     assert made.n_silent_clients == 0
 
 

@@ -32,6 +32,7 @@ from hstmap.report.selection import sources_of_summary
 from hstmap.storage import open_store
 from hstmap.summary import reduce_run, run_reduce
 from hstmap.summary_files import (
+    INCOMPLETE_FILE,
     MOST_ROWS_OF_ONE_FILE,
     ROWS_A_FILE,
     files_of_sources,
@@ -358,6 +359,8 @@ def test_a_client_that_is_killed_on_the_way_leaves_no_summary_that_seems_whole(
     def move(store, key, new_key):
         if len(moved) >= n_moved:
             raise KeyboardInterrupt
+        with pytest.raises((OSError, ValueError), match="000000_incomplete_reduce_again"):
+            pd.read_parquet(out / "sources")
         moved.append(new_key)
         real(store, key, new_key)
 
@@ -369,7 +372,21 @@ def test_a_client_that_is_killed_on_the_way_leaves_no_summary_that_seems_whole(
     store = open_store(str(out))
     with pytest.raises(UsageError, match="no summary yet: run `hstmap reduce"):
         sources_of_summary(store, ["ra"])
+    # Nor one that programs take for whole that know nothing of the table of images.
+    with pytest.raises((OSError, ValueError), match="000000_incomplete_reduce_again"):
+        pd.read_parquet(out / "sources")
     assert_whole(out, reduce_run(str(out), rows_a_file=5).n_files)
+
+
+def test_a_single_file_leaves_nothing_of_a_folder_that_was_not_complete(out, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(summary_module, "move", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            reduce_run(str(out), rows_a_file=5)
+    assert [path.name for path in (out / "sources").iterdir()] == [Path(INCOMPLETE_FILE).name]
+    assert reduce_run(str(out)).n_files == 1
+    assert not (out / "sources").exists()
+    assert len(pd.read_parquet(out / "sources.parquet")) == N_SOURCES
 
 
 @pytest.mark.parametrize("n_calls", [0, 1, 2])
