@@ -20,8 +20,6 @@ HELP = "start a loopback AWS, or a demonstration on it"
 
 # The bucket of images is named so that workers may read it.
 _CONFIG = """\
-hstmap:
-  timeout_s: 120
 lithops:
   backend: aws_lambda
   storage: aws_s3
