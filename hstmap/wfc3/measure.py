@@ -104,6 +104,7 @@ def measure(image: Image, detection: Detection, parameters: MeasureParameters) -
         | _concentration(fluxes, aperture_shares(image.info))
     )
     columns |= {
+        "background": windows.gather_middles(detection.background),
         "masked_share": masked_share,
         "kron_radius": kron.radius,
         "half_light_radius": kron.half_light_radius,
@@ -135,8 +136,9 @@ def _positions(detection: Detection, parameters: MeasureParameters) -> Position:
     x, y = detection.objects["x"], detection.objects["y"]
     if not parameters.windowed_positions:
         return x, y
-    sigma = np.full(len(x), _WINDOW_SIGMA_PIXELS)
-    xwin, ywin, _ = sep.winpos(detection.data, x, y, sigma, mask=detection.mask, subpix=1)
+    xwin, ywin, _ = sep.winpos(
+        detection.data, x, y, _WINDOW_SIGMA_PIXELS, mask=detection.mask, subpix=1
+    )
     good = np.hypot(xwin - x, ywin - y) <= _LARGEST_SHIFT_PIXELS
     return np.where(good, xwin, x), np.where(good, ywin, y)
 
@@ -146,8 +148,6 @@ def _shapes(image: Image, detection: Detection, position: Position, theta: np.nd
     objects = detection.objects
     x, y = position
     ra, dec, position_angle = _sky(image, x, y, theta)
-    ny, nx = detection.data.shape
-    column, row = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp)
     return {
         "number": np.arange(1, len(objects) + 1),
         "x": x,
@@ -166,7 +166,6 @@ def _shapes(image: Image, detection: Detection, position: Position, theta: np.nd
         "theta": np.degrees(theta),
         "position_angle": position_angle,
         "peak": objects["peak"],
-        "background": detection.background[row.clip(0, ny - 1), column.clip(0, nx - 1)],
     }
 
 
@@ -220,19 +219,22 @@ def _apertures(
 def _concentration(fluxes: Fluxes, shares: tuple[float | None, ...]) -> Sources:
     """Compare what the two circles hold with each other, and that with a star's."""
     (small, small_err), (large, large_err) = fluxes["aper_1"], fluxes["aper_2"]
-    concentration, error = np.full((2, len(small)), np.nan)
+    concentration = np.full(len(small), np.nan)
+    point_like = np.full(len(small), -1, dtype=np.int16)
     both = np.flatnonzero((small > 0) & (large > 0))
-    # The small circle lies in the large one: what they share cancels, the ring's noise remains.
-    ring_err = np.sqrt(np.maximum(large_err**2 - small_err**2, 0.0))
-    small, small_err, large, ring_err = (
-        values.take(both) for values in (small, small_err, large, ring_err)
+    small, small_err, large, large_err = (
+        values.take(both) for values in (small, small_err, large, large_err)
     )
-    concentration[both] = 2.5 * np.log10(large / small)
-    error[both] = POGSON * np.hypot(small_err * (1 / small - 1 / large), ring_err / large)
-    return {
-        "concentration": concentration,
-        "point_like": _point_like(concentration, error, shares),
-    }
+    measured = 2.5 * np.log10(large / small)
+    concentration[both] = measured
+    share_1, share_2 = shares
+    if share_1 is not None and share_2 is not None:
+        # The small circle lies in the large one: what they share cancels, the ring's noise remains.
+        ring_err = np.sqrt(np.maximum(large_err**2 - small_err**2, 0.0))
+        error = POGSON * np.hypot(small_err * (1 / small - 1 / large), ring_err / large)
+        tolerance = np.maximum(POINT_LIKE_MAG, POINT_LIKE_SIGMA * error)
+        point_like[both] = np.abs(measured - 2.5 * np.log10(share_2 / share_1)) <= tolerance
+    return {"concentration": concentration, "point_like": point_like}
 
 
 def _point_fluxes(
@@ -259,26 +261,6 @@ def _point_fluxes(
     factor = (1.0 - hidden_area) / seen / (np.nan if share is None else share)
     flux, flux_err = flux * factor, flux_err * factor
     return (flux, np.hypot(flux_err, UNCERTAINTY * hidden * flux)), hidden
-
-
-def _point_like(
-    concentration: np.ndarray, error: np.ndarray, shares: tuple[float | None, ...]
-) -> np.ndarray:
-    """Compare concentrations with a star's: 1 alike, 0 not, -1 unknown.
-
-    Returns
-    -------
-    numpy.ndarray
-        int16, shape (n,).
-    """
-    unknown = np.full(len(concentration), -1, dtype=np.int16)
-    small, large = shares
-    if small is None or large is None:
-        return unknown
-    of_a_star = 2.5 * np.log10(large / small)
-    tolerance = np.maximum(POINT_LIKE_MAG, POINT_LIKE_SIGMA * error)
-    alike: Any = np.abs(concentration - of_a_star) <= tolerance
-    return np.where(np.isfinite(concentration), alike, unknown).astype(np.int16)
 
 
 def _or_around(dq: np.ndarray | None, windows: Windows, radius: float) -> np.ndarray:

@@ -45,6 +45,23 @@ class Windows:
         values: np.ndarray = plane.ravel().take(self.index)
         return values
 
+    def gather_middles(self, plane: np.ndarray) -> np.ndarray:
+        """Return a plane's values in the pixels that the sources lie on.
+
+        Parameters
+        ----------
+        plane : numpy.ndarray
+            As for `gather`.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n,).
+        """
+        middle = len(self.index) // 2
+        values: np.ndarray = plane.ravel().take(self.index[middle, middle])
+        return values
+
 
 def windows_around(x: np.ndarray, y: np.ndarray, radius: float, shape: tuple[int, int]) -> Windows:
     """Lay windows around positions.

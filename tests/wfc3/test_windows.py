@@ -51,3 +51,12 @@ def test_planes_of_any_type_are_gathered():
         values = windows.gather(PLANE.astype(dtype))
         assert values.dtype == dtype
         np.testing.assert_array_equal(values[:, :, 0], PLANE[5:8, 4:7].astype(dtype))
+
+
+@given(PLACES)
+def test_the_middle_is_the_pixel_that_a_source_lies_on(places):
+    x, y = places.T
+    middles = windows_around(x, y, RADIUS, PLANE.shape).gather_middles(PLANE)
+    assert middles.tolist() == [
+        PLANE[min(max(round(v), 0), NY - 1), min(max(round(u), 0), NX - 1)] for u, v in places
+    ]
