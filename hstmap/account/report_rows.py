@@ -199,13 +199,16 @@ def read_rows(store: Store) -> list[ReportRow]:
     UsageError
         If it is something else.
     """
+    try:
+        content = store.get(REPORTS_KEY)
+    except MissingObjectError:
+        return []
+    # Late: most runs have none, and their maps need no pyarrow.
     from pyarrow import ArrowException, parquet
 
     try:
-        table = parquet.read_table(io.BytesIO(store.get(REPORTS_KEY)))
+        table = parquet.read_table(io.BytesIO(content))
         rows = table.select([item.name for item in fields(ReportRow)]).to_pylist()
-    except MissingObjectError:
-        return []
     except (ArrowException, KeyError) as error:
         raise UsageError(
             f"{store.url}/{REPORTS_KEY} is not what hstmap saves of REPORT lines: {error}; "

@@ -165,3 +165,19 @@ def test_a_map_of_a_folder_begins_without_pyarrow(tmp_path: Path) -> None:
     )
     assert json.loads(answer.stdout) == []
     assert len(Manifest.read(f"{tmp_path}/out/manifest.parquet")) == 2
+
+
+COMMAND = """
+import sys
+from hstmap.cli import main
+assert main(["map", sys.argv[1], "-o", sys.argv[1] + "/out", "--dry-run", "--quiet"]) == 0
+print({"pyarrow", "pandas", "astropy", "sep", "boto3"} & set(sys.modules))
+"""
+
+
+def test_the_command_plans_a_folder_without_pyarrow(tmp_path: Path) -> None:
+    (tmp_path / "i00000aaq_flt.fits").write_bytes(b"none")
+    answer = subprocess.run(
+        [sys.executable, "-c", COMMAND, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.splitlines()[-1] == "set()"
