@@ -36,14 +36,18 @@ class Cards(Mapping[str, Any]):
 
     Parameters
     ----------
-    cards : sequence of bytes
-        80 bytes each. Of several with one keyword the first counts, as with astropy.
+    cards : sequence of bytes, or dict of str to bytes
+        80 bytes each. Of several with one keyword the first counts, as with astropy. A dict has
+        them by their keywords.
     """
 
-    def __init__(self, cards: Sequence[bytes]) -> None:
+    def __init__(self, cards: Sequence[bytes] | dict[str, bytes]) -> None:
         self._cards: dict[str, bytes] = {}
-        for card in cards:
-            self._cards.setdefault(_name(card[:_KEYWORD_NBYTES]), card)
+        if isinstance(cards, dict):
+            self._cards = cards
+        else:
+            for card in cards:
+                self._cards.setdefault(_name(card[:_KEYWORD_NBYTES]), card)
         self._values: dict[str, Any] = {}
 
     def __getitem__(self, keyword: str) -> Any:
@@ -54,6 +58,13 @@ class Cards(Mapping[str, Any]):
     def __contains__(self, keyword: object) -> bool:
         return keyword in self._cards
 
+    def get(self, keyword: str, default: Any = None) -> Any:
+        """Return a value, or `default`; most that are asked for in this way are not there."""
+        try:
+            return self[keyword] if keyword in self._cards else default
+        except KeyError:  # of astropy, which can find another keyword in an odd card
+            return default
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._cards)
 
@@ -62,7 +73,7 @@ class Cards(Mapping[str, Any]):
 
     def select(self, keywords: Sequence[str]) -> Cards:
         """Return some of the cards, in the order given."""
-        selected = Cards([self._cards[keyword] for keyword in keywords])
+        selected = Cards({keyword: self._cards[keyword] for keyword in keywords})
         selected._values = self._values  # what is parsed need not be parsed again
         return selected
 

@@ -8,10 +8,8 @@ decompressed in memory, as a whole.
 
 from __future__ import annotations
 
-import functools
 import io
 import math
-import re
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -63,7 +61,7 @@ class SeekableFile(Protocol):
 
 
 _BLOCK_NBYTES = 2880
-_END_CARD = re.compile(b"END {77}")
+_END_CARD = b"END".ljust(CARD_NBYTES)
 # Two thousand times a usual header: what is longer is not one.
 _MAX_HEADER_BLOCKS = 10_000
 _MAX_AXES = 999
@@ -201,13 +199,11 @@ class FitsFile:
             raw += block
             if len(block) < _BLOCK_NBYTES:
                 return None
-            end = _END_CARD.search(raw, len(raw) - _BLOCK_NBYTES)
-            while end is not None and end.start() % CARD_NBYTES:
-                end = _END_CARD.search(raw, end.start() + 1)
-            if end is not None:
-                starts = range(0, end.start(), CARD_NBYTES)
-                cards = [raw[i : i + CARD_NBYTES] for i in starts if _is_used(raw[i : i + 8])]
-                return Cards(cards)
+            end = raw.find(_END_CARD, len(raw) - _BLOCK_NBYTES)
+            while end > 0 and end % CARD_NBYTES:
+                end = raw.find(_END_CARD, end + 1)
+            if end >= 0:
+                return Cards(_used_cards(raw[:end]))
         return None
 
     def find_science(self) -> int:
@@ -295,9 +291,27 @@ class FitsFile:
             ) from error
 
 
-@functools.cache
-def _is_used(keyword: bytes) -> bool:
-    return USED_CARDS.match(keyword.rstrip().decode("latin-1")) is not None
+class _UsedNames(dict[bytes, str]):
+    """The names of keywords that are used, by the eight bytes of a card; others' are empty."""
+
+    def __missing__(self, keyword: bytes) -> str:
+        name = keyword.rstrip().decode("latin-1")
+        self[keyword] = name if USED_CARDS.match(name) else ""
+        return self[keyword]
+
+
+_USED_NAMES = _UsedNames()
+
+
+def _used_cards(raw: bytes) -> dict[str, bytes]:
+    """Pick the cards of `USED_CARDS` from a header; of several with one keyword, the first."""
+    names = _USED_NAMES
+    cards: dict[str, bytes] = {}
+    for start in range(0, len(raw), CARD_NBYTES):
+        name = names[raw[start : start + 8]]
+        if name and name not in cards:
+            cards[name] = raw[start : start + CARD_NBYTES]
+    return cards
 
 
 def _decompressed(file: SeekableFile) -> SeekableFile:

@@ -11,7 +11,6 @@ import functools
 import math
 import re
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from astropy.io.fits import VerifyError
@@ -87,6 +86,8 @@ class Headers:
         if not _is_used(keyword):
             raise KeyError(f"{keyword} is read and is not among USED_CARDS: add it there")
         for header in (self.primary, self.science):
+            if keyword not in header:
+                continue
             try:
                 value = header[keyword]
             except (KeyError, ValueError, VerifyError):
@@ -126,7 +127,7 @@ class Headers:
 
 def product_of_name(name: str) -> str:
     """Return the product that a file name ends in, such as ``"flt"``; empty if none is known."""
-    match = _PRODUCT.search(PurePosixPath(name).name.lower())
+    match = _PRODUCT.search(name.rpartition("/")[2].lower())
     return match.group(1) if match else ""
 
 
@@ -148,7 +149,7 @@ def rootname_of(name: str, header_rootname: str, notes: list[str]) -> str:
         The nine characters that the archive's file names begin with, lower case; else the
         header's nine characters; else the file's name without its ending.
     """
-    file_name = PurePosixPath(name).name
+    file_name = name.rpartition("/")[2]
     match = _ARCHIVE_NAME.match(file_name.lower())
     in_header = header_rootname.lower()
     if match:

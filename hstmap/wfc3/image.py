@@ -18,7 +18,7 @@ from hstmap.wfc3.header import Headers, rootname_of, warning_lines, zero_point_a
 from hstmap.wfc3.model import Image, ImageInfo
 from hstmap.wfc3.parameters import ReadParameters
 from hstmap.wfc3.planes import Planes, make_mask, read_planes, read_weights
-from hstmap.wfc3.wcs import build_wcs, frame_centre, pixel_scale_arcsec
+from hstmap.wfc3.wcs import build_wcs, centre_and_scale
 
 __all__ = [
     "Image",
@@ -149,7 +149,8 @@ def _geometry(planes: Planes, wcs: Any, notes: list[str]) -> dict[str, Any]:
     if wcs is not None and wcs.sip is None and planes.product in ("flt", "ima"):
         # 10 pixels: WFC3 Instrument Handbook, appendix B.3.
         notes.append("no distortion in the WCS: positions are off by up to 10 pixels at the edges")
-    ra_ref, dec_ref = (None, None) if wcs is None else frame_centre(wcs, nx, ny)
+    place = (None, None, None) if wcs is None else centre_and_scale(wcs, nx, ny)
+    ra_ref, dec_ref, pixel_scale_arcsec = place
     return {
         "nx": nx,
         "ny": ny,
@@ -157,5 +158,5 @@ def _geometry(planes: Planes, wcs: Any, notes: list[str]) -> dict[str, Any]:
         "ltv2": planes.headers.number("LTV2") or 0.0,
         "ra_ref": ra_ref,
         "dec_ref": dec_ref,
-        "pixel_scale_arcsec": None if wcs is None else pixel_scale_arcsec(wcs, nx, ny),
+        "pixel_scale_arcsec": pixel_scale_arcsec,
     }

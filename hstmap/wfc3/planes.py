@@ -203,10 +203,12 @@ def _native_dq(
     native = np.empty(pixels.shape, dtype=np.int16 if fits_int16 else np.int32)
     hidden = np.empty(pixels.shape, dtype=np.bool_)
     hiding, some = native.dtype.type(mask_bits), native.dtype.type(0)
+    hides = np.empty((min(_N_ROWS, len(pixels)), *pixels.shape[1:]), dtype=native.dtype)
     for rows in _row_blocks(len(pixels)):
         block = native[rows]
         np.copyto(block, pixels[rows], casting="unsafe")
-        np.not_equal(block & hiding, 0, out=hidden[rows])
+        hiding_here = np.bitwise_and(block, hiding, out=hides[: len(block)])
+        np.not_equal(hiding_here, 0, out=hidden[rows])
         some |= np.bitwise_or.reduce(block, axis=None)
     return native, hidden, int(some)
 

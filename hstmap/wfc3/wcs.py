@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from hstmap.wfc3.header import Headers, one_line
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["build_wcs", "footprint", "frame_centre", "pixel_scale_arcsec", "to_icrs"]
+__all__ = ["build_wcs", "centre_and_scale", "footprint", "to_icrs"]
 
 # The cards that make a celestial WCS with SIP distortion. The rest of a 200-card header - other
 # solutions (CRVAL1A, ...), dates, calibration - changes nothing and costs most of the time. A
@@ -158,10 +158,13 @@ def _checked_wcs(header: Any, has_sip: bool, nx: int, ny: int) -> Any:
     wcs = _usual_wcs(header, has_sip) if _is_usual(header) else WCS(astropy_header(header))
     if wcs.naxis != 2 or wcs.wcs.lng < 0 or wcs.wcs.lat < 0:
         raise ValueError("it has no celestial axes")
-    x, y = np.array([[0, nx, 0, nx], [0, 0, ny, ny]]) - 0.5
-    if not np.isfinite(wcs.all_pix2world(x, y, 0)).all():
+    # One call for all of them, and so everywhere here: a call costs more than its positions.
+    middle = _middle_pixel(nx, ny)
+    corners = np.array([[-0.5, -0.5], [nx - 0.5, -0.5], [-0.5, ny - 0.5], [nx - 0.5, ny - 0.5]])
+    sky = wcs.all_pix2world(np.concatenate([middle, corners]), 0)
+    if not np.isfinite(sky[len(middle) :]).all():
         raise ValueError("it gives no coordinates")
-    scale = pixel_scale_arcsec(wcs, nx, ny)
+    scale = _scale_arcsec(sky)
     if not _MIN_SCALE_ARCSEC < scale < _MAX_SCALE_ARCSEC:
         raise ValueError(f"its pixels are {scale:g} arcsec")
     return wcs
@@ -170,18 +173,20 @@ def _checked_wcs(header: Any, has_sip: bool, nx: int, ny: int) -> Any:
 def _cards_of(header: Any, pattern: re.Pattern[str]) -> Any:
     """Pick the cards whose keywords match."""
     if isinstance(header, Cards):
-        return header.select([keyword for keyword in header if _matches(pattern, keyword)])
+        return header.select(_matching(pattern, tuple(header)))
     return fits.Header([card for card in header.cards if pattern.match(card.keyword)])
 
 
-@cache
-def _matches(pattern: re.Pattern[str], keyword: str) -> bool:
-    return pattern.match(keyword) is not None
+@lru_cache(maxsize=64)
+def _matching(pattern: re.Pattern[str], keywords: tuple[str, ...]) -> tuple[str, ...]:
+    """Pick the keywords that match; headers of one kind have the same ones."""
+    return tuple(keyword for keyword in keywords if pattern.match(keyword))
 
 
 def _is_usual(header: Any) -> bool:
     """Tell whether a WCS has no cards but those of the archive's own images."""
-    plain = all(_matches(_USUAL, keyword) for keyword in header)
+    keywords = tuple(header)
+    plain = len(_matching(_USUAL, keywords)) == len(keywords)
     axes = [header["CTYPE1"][:8], header["CTYPE2"][:8]]
     units = {header.get("CUNIT1", "deg"), header.get("CUNIT2", "deg")}
     return plain and axes == ["RA---TAN", "DEC--TAN"] and units == {"deg"}
@@ -210,10 +215,16 @@ def _polynomial(header: Any, letter: str) -> NDArray[np.float64] | None:
     if order is None:
         return None
     coefficients = np.zeros((order + 1, order + 1))
-    for p in range(order + 1):
-        for q in range(order + 1 - p):
-            coefficients[p, q] = header.get(f"{letter}_{p}_{q}", 0.0)
+    for p, q, keyword in _coefficient_cards(letter, order):
+        coefficients[p, q] = header.get(keyword, 0.0)
     return coefficients
+
+
+@cache
+def _coefficient_cards(letter: str, order: int) -> tuple[tuple[int, int, str], ...]:
+    """List the powers of u and v in a polynomial and the cards of their coefficients."""
+    powers = range(order + 1)
+    return tuple((p, q, f"{letter}_{p}_{q}") for p in powers for q in powers[: order + 1 - p])
 
 
 def _missing_cards(header: Any) -> list[str]:
@@ -228,19 +239,40 @@ def _missing_cards(header: Any) -> list[str]:
     return missing
 
 
-def frame_centre(wcs: Any, nx: int, ny: int) -> tuple[float, float]:
-    """Return right ascension and declination (deg, ICRS) of the middle of an image."""
-    ra, dec = to_icrs(wcs, *wcs.all_pix2world((nx - 1) / 2, (ny - 1) / 2, 0))
-    return float(ra), float(dec)
+def centre_and_scale(wcs: Any, nx: int, ny: int) -> tuple[float, float, float]:
+    """Tell of the pixel in the middle of an image.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        Of the image.
+    nx, ny : int
+        Its size in pixels.
+
+    Returns
+    -------
+    ra, dec : float
+        Of its centre, deg, ICRS.
+    scale : float
+        The square root of its area on the sky, arcsec.
+    """
+    sky = wcs.all_pix2world(_middle_pixel(nx, ny), 0)
+    ra, dec = to_icrs(wcs, *sky[4])
+    return float(ra), float(dec), _scale_arcsec(sky)
 
 
-def pixel_scale_arcsec(wcs: Any, nx: int, ny: int) -> float:
-    """Return the square root of the area on the sky of the pixel in the middle (arcsec)."""
+def _middle_pixel(nx: int, ny: int) -> NDArray[np.float64]:
+    """Return x and y of the middles of the edges of an image's middle pixel, and of its centre."""
     x, y = (nx - 1) / 2, (ny - 1) / 2
-    ra, dec = wcs.all_pix2world([x - 0.5, x + 0.5, x, x], [y, y, y - 0.5, y + 0.5], 0)
-    cos_dec = math.cos(math.radians(float(dec.mean())))
-    dx = ((ra[1] - ra[0] + 180) % 360 - 180) * cos_dec, dec[1] - dec[0]
-    dy = ((ra[3] - ra[2] + 180) % 360 - 180) * cos_dec, dec[3] - dec[2]
+    return np.array([[x - 0.5, y], [x + 0.5, y], [x, y - 0.5], [x, y + 0.5], [x, y]])
+
+
+def _scale_arcsec(sky: NDArray[np.float64]) -> float:
+    """Return a pixel's side from where its `_middle_pixel` is on the sky, deg."""
+    (ra_0, ra_1, ra_2, ra_3), dec = sky[:4, 0].tolist(), sky[:4, 1].tolist()
+    cos_dec = math.cos(math.radians(float(sky[:4, 1].mean())))
+    dx = ((ra_1 - ra_0 + 180) % 360 - 180) * cos_dec, dec[1] - dec[0]
+    dy = ((ra_3 - ra_2 + 180) % 360 - 180) * cos_dec, dec[3] - dec[2]
     return math.sqrt(abs(dx[0] * dy[1] - dx[1] * dy[0])) * 3600
 
 

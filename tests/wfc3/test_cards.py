@@ -124,6 +124,28 @@ def test_it_is_a_mapping_in_the_order_of_the_cards():
         cards["CRPIX2"]
 
 
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_value_or_a_default_is_astropys(field):
+    line = card("TARGNAME", field)
+    header, mine = fits.Header.fromstring(line), Cards([line])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for keyword in ("TARGNAME", "FILTER"):
+            try:
+                expected = header.get(keyword, "else")
+            except (ValueError, fits.VerifyError) as error:
+                with pytest.raises(type(error)):
+                    mine.get(keyword, "else")
+            else:
+                assert repr(mine.get(keyword, "else")) == repr(expected)
+
+
+def test_cards_by_their_keywords_are_the_same_cards():
+    lines = {"NAXIS": card("NAXIS", "2"), "CRPIX1": card("CRPIX1", "557.0")}
+    assert dict(Cards(lines)) == dict(Cards(list(lines.values())))
+    assert astropy_header(Cards(lines)) == astropy_header(Cards(list(lines.values())))
+
+
 def test_some_of_the_cards():
     cards = Cards([card("NAXIS", "2"), card("CRPIX1", "557.0"), card("CRPIX2", "1.")])
     some = cards.select(["CRPIX2", "NAXIS"])

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
 import sep
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from hstmap.errors import ExtractionError, RejectedImageError, UsageError
 from hstmap.wfc3 import detect as detect_module
@@ -86,6 +88,43 @@ def test_the_background_is_seps_own_with_the_mask(share):
     np.testing.assert_array_equal(detection.background, expected.back())
     assert detection.background_level == expected.globalback
     assert detection.background_rms == expected.globalrms
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from([np.float32, np.float64]),
+        st.integers(1, 300),
+        elements=st.floats(width=32) | st.sampled_from([0.0, 1.0, 1e-42, 3e38, np.nan]),
+    )
+)
+def test_the_median_is_numpys_to_the_last_bit(values):
+    with warnings.catch_warnings():  # the mean of two infinities, or of what is too large
+        warnings.simplefilter("ignore")
+        expected, found = np.median(values), detect_module._median(values.copy())
+    np.testing.assert_array_equal(found, float(expected))
+
+
+@pytest.mark.parametrize("size", [2, 15_818, 15_819])
+def test_the_median_of_as_many_as_a_frame_has(size):
+    values = np.random.default_rng(size).lognormal(size=size).astype(np.float32)
+    assert detect_module._median(values) == float(np.median(values))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.95, "all of the sample"])
+def test_errors_are_scaled_by_the_median_ratio_of_every_eighth_pixel(share):
+    image = make_image(stars=STARS, flux=60.0)
+    rng = np.random.default_rng(5)
+    image.err[:] = rng.uniform(0.05, 0.3, image.err.shape)
+    image.mask[:] = False if isinstance(share, str) else rng.random(image.mask.shape) < share
+    every = (slice(None, None, 8),) * 2
+    if isinstance(share, str):
+        image.mask[every] = True
+    err, used = image.err.copy(), ~image.mask[every]
+    rms = sep.Background(image.data.copy(), mask=image.mask, bw=64, bh=64).rms()[every]
+    used |= not used.any()
+    detection = detect(image, PRESETS["default"])
+    assert detection.error_scale == float(np.median(rms[used] / err[every][used]))
+    np.testing.assert_array_equal(detection.err, err * np.float32(detection.error_scale))
 
 
 def test_kernel_is_a_normalized_gaussian_of_its_width():

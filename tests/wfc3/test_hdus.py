@@ -230,3 +230,45 @@ def test_headers_are_parsed_only_as_far_as_needed(flt):
     fits_file = FitsFile(file)
     assert fits_file.find_science() == 1
     assert file.furthest <= flt.content.index(b"XTENSION") + 2 * BLOCK
+
+
+# ---- Which cards of a header are kept
+
+KEYWORDS = ["FILTER", "EXPTIME", "CRVAL1", "A_1_1", "PV2_10"]
+OTHERS = ["HISTORY", "COMMENT", "", "CRVAL1A", "FILTER2", "END1", "XCRVAL1"]
+ENDS = "END" + " " * 77
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(KEYWORDS + OTHERS), st.integers(0, 9), st.integers(0, 40)),
+        max_size=120,
+    )
+)
+def test_of_a_header_the_used_cards_are_kept_and_the_first_of_each(chosen):
+    """Whichever block of the header they are in, and where END ends it."""
+    lines = ["SIMPLE  =                    T", "BITPIX  =                    8"]
+    lines += ["NAXIS   =                    0"]
+    lines += [f"{name:8s}= {value:>20d} / {' ' * gap}END" for name, value, gap in chosen]
+    text = "".join(line[:80].ljust(80) for line in lines) + ENDS
+    content = text.ljust(-(-len(text) // BLOCK) * BLOCK).encode("ascii")
+    file = FitsFile(io.BytesIO(content))
+    expected = {}
+    for name, value, _ in chosen:
+        if name in KEYWORDS:
+            expected.setdefault(name, value)
+    found = dict(file.primary.header)
+    assert (found.pop("SIMPLE"), found.pop("BITPIX"), found.pop("NAXIS")) == (True, 8, 0)
+    assert found == expected
+    assert list(found) == list(expected)
+    assert file.primary.data_start == len(content)
+
+
+@pytest.mark.parametrize("shift", range(-3, 4))
+def test_an_end_that_does_not_begin_a_card_ends_nothing(shift):
+    """Blanks after END in the middle of cards look like an END card of its own."""
+    cards = ["SIMPLE  =                    T", "BITPIX  =                    8"]
+    cards += ["NAXIS   =                    0", " " * (40 + shift) + "END", "", "EXPTIME =  2.5"]
+    text = "".join(card.ljust(80) for card in cards) + ENDS
+    file = FitsFile(io.BytesIO(text.ljust(BLOCK).encode("ascii")))
+    assert file.primary.header["EXPTIME"] == 2.5

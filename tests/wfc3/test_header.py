@@ -6,8 +6,11 @@ import io
 
 import pytest
 from astropy.io import fits
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hstmap.wfc3.header import Headers, product_of_name
+from hstmap.wfc3.cards import Cards
+from hstmap.wfc3.header import Headers, product_of_name, rootname_of
 from hstmap.wfc3.image import read_image
 from hstmap.wfc3.parameters import ReadParameters
 
@@ -67,6 +70,25 @@ def test_rootname(make_flt, name, in_header, rootname, n_notes):
 )
 def test_product_of_a_name(name, product):
     assert product_of_name(name) == product
+
+
+@given(
+    st.lists(st.text("ab_.%", min_size=1, max_size=8).filter(lambda part: part != "."), max_size=4),
+    st.sampled_from(["", "/", "s3://bucket/"]),
+    st.sampled_from(["ib6o23rtq_flt.fits", "ib6o23010_drz.fits.gz", "mine.fit", "x_ima.fits"]),
+)
+def test_folders_say_nothing_of_an_image(folders, root, name):
+    path = root + "/".join([*folders, name])
+    assert product_of_name(path) == product_of_name(name)
+    assert rootname_of(path, "", []) == rootname_of(name, "", [])
+
+
+def test_a_card_of_the_primary_header_that_cannot_be_read_leaves_that_of_the_science_header():
+    broken = Cards([b"FILTER  = 'no end".ljust(80)])
+    science = Cards([b"FILTER  = 'F140W'".ljust(80)])
+    assert Headers(broken, science).text("FILTER") == "F140W"
+    assert Headers(science, broken).text("FILTER") == "F140W"
+    assert Headers(broken, broken).value("FILTER") is None
 
 
 def test_values_that_are_not_what_they_should_be_are_none():

@@ -7,6 +7,8 @@ import io
 import numpy as np
 import pytest
 from astropy.io import fits
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hstmap.errors import BrokenImageError, RejectedImageError
 from hstmap.wfc3.image import read_image
@@ -147,3 +149,76 @@ def test_values_that_cancel_are_not_all_zero(make_flt):
     sci = np.ones((64, 64))
     sci[::2] = -1
     assert read_bytes(make_flt(sci=sci)).info.n_masked == 0
+
+
+# ---- Any planes, by the plain formula
+
+ODD = [0.0, -0.0, 1e-45, -1e-45, 1e-38, 1e30, -1e30, 3.4028235e38, 1.0, -1.0]
+ODD += [np.nan, np.inf, -np.inf]
+BITS = ReadParameters().mask_bits
+
+
+def spoiled(rng, shape, values, share):
+    """A plane of good pixels, some of which have odd values."""
+    plane = rng.uniform(0.5, 2, shape)
+    odd = rng.random(shape) < share
+    plane[odd] = rng.choice(values, odd.sum())
+    return plane.astype(np.float32)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.tuples(st.integers(32, 150), st.integers(32, 70)),
+    st.lists(st.sampled_from(ODD), min_size=1, max_size=4),
+    st.sampled_from([0.0, 0.001, 0.3, 1.0]),
+    st.sampled_from(["f4", "f8"]),
+)
+def test_any_planes_are_masked_as_the_plain_formula_has_it(
+    make_flt, seed, shape, values, share, of
+):
+    rng = np.random.default_rng(seed)
+    sci, err = (spoiled(rng, shape, values, share) for _ in range(2))
+    dq = rng.choice([0, 4, 16, 256, 8192], shape, p=[0.9, 0.025, 0.025, 0.025, 0.025])
+    content = make_flt(sci=sci.astype(of), err=err.astype(of), dq=dq)
+    bad_sci, bad_err = ~np.isfinite(sci), ~(np.isfinite(err) & (err > 0))
+    is_used = not bad_err.all()
+    expected = ((dq & BITS) != 0) | bad_sci | (bad_err & is_used)
+    if expected.all() or not np.where(bad_sci, 0, sci).any():
+        with pytest.raises(RejectedImageError):
+            read_bytes(content)
+        return
+    image = read_bytes(content)
+    np.testing.assert_array_equal(image.mask, expected)
+    np.testing.assert_array_equal(image.data, np.where(bad_sci, 0, sci))
+    if is_used:
+        np.testing.assert_array_equal(image.err, np.where(bad_err, 0, err))
+    else:
+        assert image.err is None
+    np.testing.assert_array_equal(image.dq, dq)
+    assert image.info.n_saturated == np.count_nonzero(dq & 256)
+    assert image.info.n_masked == np.count_nonzero(expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(32, 200),
+    st.sampled_from(["uint8", "int16", "int32", "int64"]),
+    st.lists(st.sampled_from([1, 4, 16, 64, 128, 256, 8192, -32768]), max_size=4),
+)
+def test_any_bits_of_any_type_of_dq(make_flt, seed, ny, dtype, bits):
+    rng = np.random.default_rng(seed)
+    allowed = [bit for bit in bits if np.iinfo(dtype).min <= bit <= np.iinfo(dtype).max]
+    dq = rng.choice([0, *allowed], (ny, 40)).astype(dtype)
+    dq[0, 0] = 0
+    with fits.open(io.BytesIO(make_flt(sci=np.ones((ny, 40)), err=np.ones((ny, 40))))) as hdus:
+        hdus["DQ"] = fits.ImageHDU(dq, name="DQ")
+        buffer = io.BytesIO()
+        hdus.writeto(buffer)
+    image = read_bytes(buffer.getvalue())
+    np.testing.assert_array_equal(image.dq, dq)
+    np.testing.assert_array_equal(image.mask, (dq.astype(np.int64) & BITS) != 0)
+    assert image.info.n_saturated == np.count_nonzero(dq.astype(np.int64) & 256)
+    assert image.dq.dtype in (np.dtype(np.int16), np.dtype(np.int32))
+    assert image.dq.dtype.isnative

@@ -12,7 +12,7 @@ from astropy.wcs.utils import proj_plane_pixel_area
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hstmap.wfc3.wcs import build_wcs, footprint, frame_centre, pixel_scale_arcsec, to_icrs
+from hstmap.wfc3.wcs import build_wcs, centre_and_scale, footprint, to_icrs
 
 NX, NY = 1014, 900
 RA = st.floats(0, 359.999)
@@ -34,9 +34,58 @@ def tangent_wcs(ra, dec, rotation=0.0, parity=1, scale_arcsec=0.128):
 @given(RA, DEC, ROTATION)
 def test_centre_and_scale(ra, dec, rotation):
     wcs = tangent_wcs(ra, dec, rotation)
-    found = SkyCoord(*frame_centre(wcs, NX, NY), unit="deg")
+    *centre, scale = centre_and_scale(wcs, NX, NY)
+    found = SkyCoord(*centre, unit="deg")
     assert found.separation(SkyCoord(ra, dec, unit="deg")) < 1e-6 * u.arcsec
-    assert pixel_scale_arcsec(wcs, NX, NY) == pytest.approx(0.128, rel=1e-5)
+    assert scale == pytest.approx(0.128, rel=1e-5)
+
+
+@given(RA, DEC, ROTATION, st.integers(1, 2000), st.integers(1, 2000))
+def test_centre_and_scale_are_those_of_positions_asked_for_alone(ra, dec, rotation, nx, ny):
+    wcs = tangent_wcs(ra, dec, rotation)
+    x, y = (nx - 1) / 2, (ny - 1) / 2
+    found = centre_and_scale(wcs, nx, ny)
+    assert found[:2] == tuple(float(value) for value in wcs.all_pix2world(x, y, 0))
+    left, right, below, above = (
+        np.array(wcs.all_pix2world(*position, 0))
+        for position in ((x - 0.5, y), (x + 0.5, y), (x, y - 0.5), (x, y + 0.5))
+    )
+    steps = np.array([right - left, above - below])
+    steps[:, 0] = (steps[:, 0] + 180) % 360 - 180
+    steps[:, 0] *= np.cos(np.radians((left + right + below + above)[1] / 4))
+    assert found[2] == pytest.approx(3600 * np.sqrt(abs(np.linalg.det(steps))), rel=1e-6)
+
+
+@pytest.mark.parametrize("at", [(0.0, 0.0), (359.999, 40.0), (10.0, -89.99)])
+def test_scale_next_to_where_right_ascension_starts_again(at):
+    assert centre_and_scale(tangent_wcs(*at), NX, NY)[2] == pytest.approx(0.128, rel=1e-3)
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.sampled_from("AB"), st.integers(0, 4), st.integers(0, 4)),
+        st.floats(-1e-6, 1e-6),
+    )
+)
+def test_distortion_has_the_coefficients_of_its_cards_and_no_others(coefficients):
+    header = tangent_wcs(10, 20).to_header()
+    for i in (1, 2):
+        for j in (1, 2):
+            header[f"CD{i}_{j}"] = header.get(f"PC{i}_{j}", 0.0)
+            header.remove(f"PC{i}_{j}", ignore_missing=True)
+        header.remove(f"CDELT{i}")
+        header[f"CTYPE{i}"] += "-SIP"
+    header.remove("LATPOLE"), header.remove("LONPOLE"), header.remove("MJDREF")
+    header["A_ORDER"] = header["B_ORDER"] = 4
+    for (letter, p, q), value in coefficients.items():
+        header[f"{letter}_{p}_{q}"] = value
+    wcs = build_wcs(header, NX, NY, [])
+    for letter, found in (("A", wcs.sip.a), ("B", wcs.sip.b)):
+        expected = np.zeros((5, 5))
+        for (of, p, q), value in coefficients.items():
+            if of == letter and p + q <= 4:
+                expected[p, q] = value
+        np.testing.assert_array_equal(found, expected)
 
 
 @given(RA, DEC, ROTATION, st.sampled_from([1, -1]))
@@ -63,7 +112,7 @@ def test_scale_of_a_real_frame(data_dir):
     wcs = WCS(fits.getheader(path, "SCI"))
     # Without distortion, at CRPIX; the middle of the frame is half a pixel off.
     expected = np.sqrt(proj_plane_pixel_area(wcs)) * 3600
-    assert pixel_scale_arcsec(wcs, 1014, 1014) == pytest.approx(expected, rel=1e-4)
+    assert centre_and_scale(wcs, 1014, 1014)[2] == pytest.approx(expected, rel=1e-4)
 
 
 # ---- The system of reference
@@ -117,7 +166,7 @@ def test_the_rotation_is_that_of_astropy(ra, dec):
 @given(RA, st.floats(-89, 89))
 def test_centre_and_footprint_of_an_fk5_image_are_icrs(ra, dec):
     wcs = wcs_of_system("FK5", 2000.0, at=(ra, dec))
-    centre = SkyCoord(*frame_centre(wcs, NX, NY), unit="deg")
+    centre = SkyCoord(*centre_and_scale(wcs, NX, NY)[:2], unit="deg")
     assert centre.separation(SkyCoord(ra, dec, **FK5).icrs).to_value("uas") < 1
     icrs = footprint(wcs_of_system("ICRS", at=(ra, dec)), NX, NY)
     expected = SkyCoord(*icrs.T, **FK5).icrs  # the same numbers, in the other system
