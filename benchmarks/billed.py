@@ -45,7 +45,7 @@ OF_2018_GB_S = 1.1
 LIMIT = 0.03
 #: ``auto`` is asked for a run in which such calls are what is paid for. In one as small as those
 #: that are made here the client's looks and the first starts are a third of the bill.
-_N_WORKERS_OF_AUTO, _N_CALLS_A_WORKER = 100, 10
+_N_WORKERS_OF_AUTO, _N_CALLS_A_WORKER = 20, 40
 
 
 @dataclass

@@ -174,6 +174,8 @@ class BatchReport:
     elapsed_s : float
     waited_s : float
         Of it, for images to come and results to be taken.
+    cpu_s : float
+        CPU time of the worker's process meanwhile, all its threads together.
     """
 
     part: str
@@ -182,6 +184,7 @@ class BatchReport:
     requests: RequestCounts
     elapsed_s: float
     waited_s: float = 0.0
+    cpu_s: float = 0.0
 
 
 def part_key(batch: Batch) -> str:

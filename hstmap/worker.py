@@ -343,7 +343,7 @@ def run_batch(batch: Batch) -> BatchReport:
     StorageError
         If the part or a catalogue could not be written: another attempt may do it.
     """
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     stores = _Stores(batch.source_options)
     out = open_store(batch.out, batch.out_options)
     part = part_key(batch)
@@ -376,4 +376,5 @@ def run_batch(batch: Batch) -> BatchReport:
         requests=stores.counts() + out.counts,
         elapsed_s=time.perf_counter() - started,
         waited_s=watch.times["wait_s"],
+        cpu_s=time.process_time() - cpu_started,
     )

@@ -33,8 +33,11 @@ _N_SIMULATED: Final = 4
 _MOST_SIMULATED: Final = 6
 #: What closed form has this much beyond a limit, a simulation does not bring within it.
 _HOPELESS: Final = 0.25
-#: Two runs whose costs differ by less cost the same: their spread over seeds is larger.
+#: Two runs whose times differ by less take the same, and two whose costs differ by less than that
+#: share of what their calls are billed cost the same: their spread over seeds is larger. Not of
+#: the whole bill: of that, storage and requests can be four fifths, whatever the memory.
 _ALIKE: Final = 0.01
+_OF_CALLS: Final = ("compute", "init")
 _MB: Final = 2**20
 
 
@@ -99,6 +102,8 @@ class Point:
     memory_mb, batch_size : int
     total_s, list_usd : Range
         Time of map and reduce, s, and US dollars at list price.
+    calls_usd : float
+        Of these, what calls are expected to be billed: memory times time, INIT included.
     simulated : bool
         Whether event by event; else in closed form.
     """
@@ -107,6 +112,7 @@ class Point:
     batch_size: int
     total_s: Range
     list_usd: Range
+    calls_usd: float
     simulated: bool
 
 
@@ -180,9 +186,11 @@ def choose(
             break
         fine = shape_of[coarse.memory_mb, coarse.batch_size]
         estimate = estimate_run(fine, profile, prices, architecture)
-        point = Point(
-            coarse.memory_mb, coarse.batch_size, estimate.total_s, estimate.list_usd, True
-        )
+        calls_usd = sum(estimate.lines[name].expected for name in _OF_CALLS)
+        point = replace(
+            coarse, total_s=estimate.total_s, list_usd=estimate.list_usd, calls_usd=calls_usd,
+            simulated=True,
+        )  # fmt: skip
         simulated[point] = estimate
         points[points.index(coarse)] = point
     chosen = _best(list(simulated), sweep.goal)
@@ -229,15 +237,19 @@ def _rough_point(
     shape: RunShape, profile: Profile, prices: PriceTable, architecture: str
 ) -> tuple[Point, float]:
     """Work a way out in closed form, with the longest that a call is expected to take, s."""
-    times, usd, calls_s = [], [], []
+    times, bills, calls_s = [], [], []
     for assumptions in assumption_sets(shape, profile):
         result = rough_run(shape, profile, assumptions)
         times.append(result.total_s)
         usage = result.usage + client_usage(shape, result.map_s)
-        usd.append(price(usage, prices, architecture).list_usd)
+        bills.append(price(usage, prices, architecture))
         calls_s.append(result.call_s * assumptions.straggler_slowdown)
+    usd = [bill.list_usd for bill in bills]
     total_s, list_usd = (Range(min(values), values[0], max(values)) for values in (times, usd))
-    point = Point(shape.memory_mb, shape.images_a_call, total_s, list_usd, simulated=False)
+    calls_usd = sum(bills[0].line(name).list_usd for name in _OF_CALLS)
+    point = Point(
+        shape.memory_mb, shape.images_a_call, total_s, list_usd, calls_usd, simulated=False
+    )
     return point, max(calls_s)
 
 
@@ -283,7 +295,8 @@ def _best(points: Sequence[Point], goal: Goal) -> Point | None:
     within = [point for point in points if _excess(point, goal) <= 0]
     if not within:
         return None
-    enough = min(map(first, within)) * (1 + _ALIKE)
+    least = min(within, key=first)
+    enough = first(least) + _ALIKE * (first(least) if goal.prefers_time else least.calls_usd)
     return min((point for point in within if first(point) <= enough), key=second)
 
 

@@ -12,11 +12,42 @@ if TYPE_CHECKING:
     from hstmap.account.run_profile import Profile
     from hstmap.batch import Catalogs
 
-__all__ = ["EXPECTED", "HIGH", "LOW", "VCPU_MB", "Assumptions", "RunShape", "assumption_sets"]
+__all__ = [
+    "EXPECTED",
+    "HIGH",
+    "LOW",
+    "VCPU_MB",
+    "Assumptions",
+    "RunShape",
+    "assumption_sets",
+    "cpu_speed",
+]
 
 #: Memory that comes with a whole vCPU, MB.
 #: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 VCPU_MB: Final = 1769
+#: Less than a vCPU is given as a part of each period, after which a worker is stopped until the
+#: next one. The period is that of the loopback AWS; what going on after a stop takes is what
+#: `python -m benchmarks billed` shows there: 2 to 5 % at half a vCPU, 4 to 9 % at 512 MB. Of
+#: Lambda both are assumed.
+_PERIOD_S: Final = 0.02
+_RESUME_S: Final = 0.0004
+
+
+def cpu_speed(memory_mb: float) -> float:
+    """Say how fast a worker computes, as a share of how fast it does on a whole vCPU.
+
+    Parameters
+    ----------
+    memory_mb : float
+
+    Returns
+    -------
+    float
+        A bit less than its share of a vCPU, for its stops; 1 at most, as it computes on one.
+    """
+    share = memory_mb / VCPU_MB
+    return 1.0 if share >= 1 else share / (1 + _RESUME_S / (_PERIOD_S * share))
 
 
 @dataclass(frozen=True)
@@ -132,9 +163,9 @@ class RunShape:
         return math.ceil(self.n_images / self.images_a_call)
 
     @property
-    def cpu_share(self) -> float:
-        """What a worker has of a vCPU: a worker computes on one at most."""
-        return min(1.0, self.memory_mb / VCPU_MB)
+    def cpu_speed(self) -> float:
+        """How fast a worker computes, as a share of how fast it does on a whole vCPU."""
+        return cpu_speed(self.memory_mb)
 
 
 EXPECTED: Final = Assumptions()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from hstmap.account.run_assumptions import VCPU_MB
+from hstmap.account.run_assumptions import VCPU_MB, cpu_speed
 from hstmap.account.run_calls import PLACE_FACT, LambdaPlace
 from hstmap.account.run_profile import ImageSample, Profile, load_profile
 from hstmap.bag.ledger import attempt_of, read_ledger
@@ -55,9 +55,22 @@ class _Done:
         return said
 
     @property
-    def cpu_share(self) -> float:
-        """What its worker had of a vCPU."""
-        return 1.0 if self.place is None else min(1.0, self.place.memory_mb / VCPU_MB)
+    def cpu_speed(self) -> float:
+        """How fast its worker computed, as a share of a whole vCPU's speed."""
+        return 1.0 if self.place is None else cpu_speed(self.place.memory_mb)
+
+    @property
+    def waited_s(self) -> float:
+        """What it waited while its CPU did nothing either, s.
+
+        The rest of what it waited was spent on receiving, and takes longer with less of a vCPU.
+        """
+        waited_s = float(self.said.get("waited_s", 0.0))
+        cpu_s = float(self.said.get("cpu_s", 0.0))  # not told by older versions
+        if self.place is None or not cpu_s:
+            return waited_s
+        share = min(1.0, self.place.memory_mb / VCPU_MB)
+        return min(waited_s, max(0.0, float(self.said["elapsed_s"]) - cpu_s / share))
 
 
 def profile_of_run(store: Store, base: Profile | None = None) -> Profile:
@@ -103,7 +116,7 @@ def profile_of_run(store: Store, base: Profile | None = None) -> Profile:
         origin=f"{len(measured):,} images that the run at {store.url} measured",
         machine=_machine(batches[-1]),
         date=datetime.fromtimestamp(batches[-1].began_s, UTC).isoformat(timespec="seconds"),
-        images=tuple(_sample(row, of_part[row["part"]].cpu_share) for row in measured),
+        images=tuple(_sample(row, of_part[row["part"]].cpu_speed) for row in measured),
         n_get_image=sum(item.said["requests"]["n_get"] for item in batches) / n_images,
         overhead_s=tuple(_overheads(batches, rows)),
         init_s=_starts(batches) if on_lambda and _starts(batches) else base.init_s,
@@ -115,7 +128,7 @@ def profile_of_run(store: Store, base: Profile | None = None) -> Profile:
         summary_nbytes_image=(
             sizes.summary or sizes.parts * base.merged_nbytes_image / base.part_nbytes_image
         ) / len(everything),
-        wait_s=tuple(_waited_s(item) for item in batches) if on_lambda else (),
+        wait_s=tuple(round(item.waited_s, 5) for item in batches) if on_lambda else (),
         call_s=_beyond_s(batches) if on_lambda else 0.0,
         send_s=_until_begun_s(batches)[0] if on_lambda else 0.0,
         boot_s=_until_begun_s(batches)[1] if on_lambda else 0.0,
@@ -194,28 +207,24 @@ def _machine(batch: _Done) -> str:
     return batch.host
 
 
-def _sample(row: Mapping[str, Any], cpu_share: float) -> ImageSample:
+def _sample(row: Mapping[str, Any], speed: float) -> ImageSample:
     compute_s = sum(row[f"{step}_s"] for step in TIMED_STEPS if step != "write")
     return ImageSample(
-        round(compute_s * cpu_share, 5), round(row["write_s"] * cpu_share, 5), row["nbytes_read"]
+        round(compute_s * speed, 5), round(row["write_s"] * speed, 5), row["nbytes_read"]
     )
 
 
 def _overheads(batches: Sequence[_Done], rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Take from the time of each batch that of its images, and what it waited."""
+    """Take from the time of each batch that of its images, and what it waited idly."""
     images_s: dict[str, float] = {}
     for row in rows:
         took = sum(row[f"{step}_s"] for step in TIMED_STEPS)
         images_s[row["part"]] = images_s.get(row["part"], 0.0) + took
     overheads = []
     for item in batches:
-        beyond = item.said["elapsed_s"] - images_s.get(item.said["part"], 0.0) - _waited_s(item)
-        overheads.append(round(max(0.0, beyond) * item.cpu_share, 5))
+        beyond = item.said["elapsed_s"] - images_s.get(item.said["part"], 0.0) - item.waited_s
+        overheads.append(round(max(0.0, beyond) * item.cpu_speed, 5))
     return overheads
-
-
-def _waited_s(batch: _Done) -> float:
-    return round(float(batch.said.get("waited_s", 0.0)), 5)
 
 
 def _starts(batches: Sequence[_Done]) -> tuple[float, ...]:

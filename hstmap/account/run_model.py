@@ -103,7 +103,7 @@ class _Simulation:
         self.shape, self.profile, self.assume = shape, profile, assumptions
         self.random = np.random.default_rng(seed)
         drawn = self.random.integers(0, len(profile.images), shape.n_images)
-        self.cpu_ratio = assumptions.cpu_ratio / shape.cpu_share
+        self.cpu_ratio = assumptions.cpu_ratio / shape.cpu_speed
         compute = [
             (item.compute_s + (item.catalog_s if shape.catalogs != "none" else 0.0))
             * self.cpu_ratio

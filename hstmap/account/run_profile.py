@@ -66,8 +66,8 @@ class Profile:
     summary_nbytes_image : float
         What the summary has of an image, on average; 0 where none was made.
     wait_s : tuple of float
-        What each batch waited for its images to come and its part to be taken, s; empty where
-        files were on a disk beside the worker.
+        What each batch waited for its images to come and its part to be taken while its CPU did
+        nothing, s; empty where files were on a disk beside the worker.
     call_s : float
         What an invocation took beyond its batch, s.
     send_s, boot_s : float

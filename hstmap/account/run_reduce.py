@@ -110,8 +110,8 @@ def model_reduce(
         # A part that lies across the edge of two files is read for both.
         worker=Usage(n_get=n_parts + n - 1, n_put=n * _n_put(math.ceil(nbytes))),
         # Parts are read by calls; files have their ends read and are moved; what was there before
-        # is looked for; the calls have a ledger of their own.
-        client=Usage(n_get=n + 1 - n_parts, n_put=n + 2, n_list=1),
+        # is looked for; the calls have a ledger of their own, the folder a mark until it is whole.
+        client=Usage(n_get=n + 1 - n_parts, n_put=n + 3, n_list=1),
     )
 
 
@@ -158,7 +158,7 @@ def _durations(
 ) -> list[float]:
     """Say how long calls take that merge so many images each, s."""
     assume = assumptions
-    compute_s = n_images * profile.reduce_s_image * assume.cpu_ratio / shape.cpu_share
+    compute_s = n_images * profile.reduce_s_image * assume.cpu_ratio / shape.cpu_speed
     fetch_s = n_images * profile.part_nbytes_image / assume.bandwidth_nbytes_s
     write_s = n_images * profile.merged_nbytes_image / assume.bandwidth_nbytes_s
     # The next parts come while one is merged; the file goes out when it is whole.

@@ -93,7 +93,7 @@ def rough_run(shape: RunShape, profile: Profile, assumptions: Assumptions) -> Ro
 def _call_s(n_images: float, shape: RunShape, profile: Profile, assume: Assumptions) -> float:
     """Say how long a call of so many images takes that nothing slows, s."""
     catalog_s = 0.0 if shape.catalogs == "none" else profile.mean_catalog_s
-    ratio = assume.cpu_ratio / shape.cpu_share
+    ratio = assume.cpu_ratio / shape.cpu_speed
     image_s = (profile.mean_compute_s + catalog_s) * ratio
     made_s = n_images * profile.overhead_s_image * ratio + profile.call_s
     if profile.wait_s:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks import archive
 from hstmap.account.estimate import estimate_run
-from hstmap.account.run_assumptions import EXPECTED, VCPU_MB, Assumptions, RunShape
+from hstmap.account.run_assumptions import EXPECTED, VCPU_MB, Assumptions, RunShape, cpu_speed
 from hstmap.account.run_model import simulate_run
 from hstmap.account.run_profile import ImageSample, Profile, load_profile
 from hstmap.aws.bill import LINES, price
@@ -90,15 +90,30 @@ def test_without_noise_a_run_takes_what_arithmetic_says(n_rounds, n_workers, bat
     """INIT once; then, a call: the first image's fetch, all images, and the part."""
     shape = RunShape(n_rounds * n_workers * batch_size, n_workers, batch_size, memory_mb, "none")
     result = simulate_run(shape, EVEN, QUIET)
-    image_s = COMPUTE_S / min(1.0, memory_mb / VCPU_MB)
+    image_s = COMPUTE_S / cpu_speed(memory_mb)
     fetch_s = 0.1 + NBYTES / 75e6
     call_s = fetch_s + batch_size * image_s + 0.1 + batch_size * PART_NBYTES / 75e6
-    call_s += batch_size * 0.125 / min(1.0, memory_mb / VCPU_MB)
+    call_s += batch_size * 0.125 / cpu_speed(memory_mb)
     assert result.map_s == pytest.approx(2.0 + n_rounds * call_s, abs=1e-4)
     work = result.usage.calls[: n_rounds * n_workers]
     assert [call.duration_ms for call in work] == pytest.approx([call_s * 1000] * len(work))
     assert sum(call.init_ms for call in work) == pytest.approx(2000 * n_workers)
     assert {call.purpose for call in work} == {"work"}
+
+
+def test_speed_grows_with_memory_up_to_a_whole_vcpu_and_is_a_bit_less_than_the_share():
+    speeds = [cpu_speed(memory_mb) for memory_mb in range(128, VCPU_MB + 1)]
+    assert speeds == sorted(speeds)
+    shares = [memory_mb / VCPU_MB for memory_mb in range(128, VCPU_MB + 1)]
+    assert all(
+        0.75 * share < speed < share for speed, share in zip(speeds[:-1], shares, strict=False)
+    )
+    assert speeds[-1] == cpu_speed(3008) == 1.0
+    # What arithmetic costs at a share, over what it costs at a whole vCPU.
+    excess = {mb: mb / VCPU_MB / cpu_speed(mb) - 1 for mb in (512, 885, 1280)}
+    assert excess[512] == pytest.approx(0.069, abs=0.002)
+    assert excess[885] == pytest.approx(0.040, abs=0.002)
+    assert excess[512] > excess[885] > excess[1280] > 0.01
 
 
 def test_a_worker_that_computes_fast_waits_for_its_link():

@@ -9,9 +9,10 @@ import socket
 
 import pytest
 
-from hstmap.account.run_assumptions import VCPU_MB
+from hstmap.account.run_assumptions import EXPECTED, VCPU_MB, RunShape, cpu_speed
 from hstmap.account.run_calls import LambdaPlace
 from hstmap.account.run_measured import profile_of_run, warm_environments
+from hstmap.account.run_model import simulate_run
 from hstmap.account.run_profile import Profile, load_profile
 from hstmap.bag.events import AttemptEnded
 from hstmap.bag.ledger import Ledger
@@ -43,7 +44,8 @@ def write_part(store, name, n_images, **values):
 
 
 def batch_ended(part, n_images, elapsed_s, *, waited_s=0.25, cold=False, **attempt):
-    said = {
+    cpu = {name: attempt.pop(name) for name in ("cpu_s",) if name in attempt}
+    said = cpu | {
         "part": part, "outcomes": {"ok": n_images}, "n_sources": 0, "elapsed_s": elapsed_s,
         "waited_s": waited_s, "requests": {"n_get": 2 * n_images, "n_put": 1},
     }  # fmt: skip
@@ -74,15 +76,15 @@ def test_times_of_lambda_are_those_of_a_whole_cpu(store):
         batch_ended(two, 2, 4.25, handler_s=4.375),
     )  # fmt: skip
     profile = profile_of_run(store)
-    share = (VCPU_MB // 2) / VCPU_MB
+    speed = cpu_speed(VCPU_MB // 2)
     assert profile.on_lambda
     assert profile.machine == "Lambda, arm64, 884 MB, eu-west-1"
     assert profile.date.startswith("20")
     assert f"4 images that the run at {store.url} measured" in profile.origin
-    assert {image.compute_s for image in profile.images} == {round(1.0 * share, 5)}
-    assert {image.catalog_s for image in profile.images} == {round(0.5 * share, 5)}
+    assert {image.compute_s for image in profile.images} == {round(1.0 * speed, 5)}
+    assert {image.catalog_s for image in profile.images} == {round(0.5 * speed, 5)}
     # 4.25 s, of which 3 s are the images' and 0.25 s were waited.
-    assert profile.overhead_s == (round(1.0 * share, 5),) * 2
+    assert profile.overhead_s == (round(1.0 * speed, 5),) * 2
     assert profile.wait_s == (0.25, 0.25)
     assert profile.call_s == pytest.approx((0.25 + 0.125) / 2)
     assert profile.init_s == (0.75,)
@@ -91,6 +93,46 @@ def test_times_of_lambda_are_those_of_a_whole_cpu(store):
     assert profile.peak_memory_nbytes == 300 * 2**20
     assert profile.n_get_image == 2
     assert profile.reduce_s_image == BASE.reduce_s_image
+
+
+def test_waiting_in_which_the_cpu_was_busy_is_work_that_takes_longer_with_less_of_it(store):
+    one, two, three = (write_part(store, name, 2) for name in "abc")
+    place = dataclasses.replace(HALF_A_CPU, memory_mb=VCPU_MB)
+    write_session(
+        store, place,
+        # Of 4.25 s the CPU had 4.125 s to do; all of it; and so little that all waiting was idle.
+        batch_ended(one, 2, 4.25, cpu_s=4.125),
+        batch_ended(two, 2, 4.25, cpu_s=4.25),
+        batch_ended(three, 2, 4.25, cpu_s=3.0),
+    )  # fmt: skip
+    profile = profile_of_run(store)
+    assert profile.wait_s == (0.125, 0.0, 0.25)
+    # 3 s of 4.25 s are the images'.
+    assert profile.overhead_s == (1.125, 1.25, 1.0)
+
+
+def test_of_half_a_cpu_as_much_work_is_twice_as_long(store):
+    part = write_part(store, "a", 2)
+    share = HALF_A_CPU.memory_mb / VCPU_MB
+    write_session(store, HALF_A_CPU, batch_ended(part, 2, 4.25, cpu_s=4.125 * share))
+    profile = profile_of_run(store)
+    assert profile.wait_s == (0.125,)
+    assert profile.overhead_s == (round(1.125 * cpu_speed(HALF_A_CPU.memory_mb), 5),)
+
+
+def test_a_profile_predicts_the_run_that_it_comes_from_at_any_memory(store):
+    for name, memory_mb in (("a", 512), ("b", 885), ("c", VCPU_MB), ("d", 3008)):
+        part = write_part(store, name, 2)
+        place = dataclasses.replace(HALF_A_CPU, memory_mb=memory_mb)
+        busy_s = 4.125 * min(1.0, memory_mb / VCPU_MB)
+        made = batch_ended(part, 2, 4.25, cpu_s=busy_s, handler_s=4.5)
+        one = open_store(f"{store.url}-{name}")
+        one.put(part, store.get(part))
+        write_session(one, place, made)
+        shape = RunShape(2, 1, 2, memory_mb, "image", n_warm=1)
+        calm = dataclasses.replace(EXPECTED, straggler_share=0.0, failure_share=0.0)
+        (call, *_) = simulate_run(shape, profile_of_run(one), calm).usage.calls
+        assert call.duration_ms == pytest.approx(4500, rel=1e-3)
 
 
 def test_sessions_on_lambda_count_and_others_do_not(store):
@@ -161,6 +203,7 @@ def test_what_a_worker_waited_is_told_and_is_no_overhead(tmp_path):
     assert len(details) == 2
     for detail in details:
         assert 0 < detail["waited_s"] < detail["elapsed_s"]
+        assert detail["cpu_s"] > 0
     profile = profile_of_run(open_store(str(out)))
     assert len(profile.images) == 3
     assert profile.peak_memory_nbytes > 50 * 2**20
