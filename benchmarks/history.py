@@ -74,6 +74,8 @@ HEADLINES = (
     Headline("throughput", "the same by CPU time", ("local", "of_bound_cpu"), "%", least=0.9),
     Headline("throughput", "slow S3 over the bound", ("s3", "of_bound"), "%", least=0.85),
     Headline("throughput", "the same by CPU time", ("s3", "of_bound_cpu"), "%", least=0.85),
+    Headline("throughput", "SEP and bare sockets over the bound", ("bound_s3", "of_bound"), "%"),
+    Headline("throughput", "slow S3 over SEP and bare sockets", ("s3", "of_bound_s3"), "%"),
     *(
         Headline(
             "peers", f"{what} {name}", ("contestants", name, key), "times",
