@@ -44,7 +44,7 @@ OF_2018_GB_S = 1.1
 #: What the chosen memory may be billed more than the best of the sweep.
 LIMIT = 0.03
 #: ``auto`` is asked for a run in which such calls are what is paid for. In one as small as those
-#: that are made here the client's looks and the first starts are a third of the bill.
+#: that are made here the client's looks cost more than its calls.
 _N_WORKERS_OF_AUTO, _N_CALLS_A_WORKER = 20, 40
 
 
