@@ -105,15 +105,23 @@ def _with_backend(config: Mapping[str, Any] | None) -> dict[str, Any]:
 # -- Lithops on this machine ---------------------------------------------------------------------
 
 
+#: What Lithops and hstmap import in each worker, whatever that is to do.
+_OF_EACH_WORKER: Final = (
+    "lithops.worker",
+    "lithops.storage.backends.localhost",
+    "lithops.monitoring.backends.storage",
+    "hstmap.bag.worker",
+)
+
 #: Runs a script as Python itself would, with modules imported before. Garbage collection in a fork
 #: writes into every object that it looks at, which takes the memory that forks share apart: it is
 #: not to look at what was there before them (gc.freeze).
-_PRELOADED: Final = """\
+_PRELOADED: Final = f"""\
 import contextlib, gc, importlib, os, runpy, sys
 modules, sys.argv = sys.argv[1].split(), sys.argv[2:]
 sys.path[0] = os.path.dirname(sys.argv[0])
 gc.disable()
-for module in ("lithops.worker", *modules):
+for module in (*{_OF_EACH_WORKER!r}, *modules):
     with contextlib.suppress(ImportError):
         importlib.import_module(module)
 gc.collect()

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -92,3 +93,24 @@ def test_collecting_garbage_leaves_what_workers_share_as_it_is(n_workers):
         assert n_frozen > 50_000  # Lithops alone has that many
         assert collects
         assert share < 0.1  # it was 0.4
+
+
+def imported_late(_: object) -> list[str]:
+    """Name the modules of this process that are its own: those from before are frozen."""
+    return sorted(
+        thing.__name__
+        for thing in gc.get_objects()
+        if isinstance(thing, ModuleType) and sys.modules.get(thing.__name__) is thing
+    )
+
+
+def test_workers_import_nothing_of_lithops_and_of_the_bag_each_for_itself():
+    options = EngineOptions(n_workers=1, preload=("colorsys",))
+    with make_engine("lithops", options) as engine:
+        (late,) = [
+            attempt.value for attempt in engine.run(Stage("look", imported_late, [Task("0", 0)]))
+        ]
+    assert "pytest" in late  # by way of this module, which came with the task
+    # What this module imports is the task's, not the worker's.
+    own = ("lithops", "hstmap.bag.worker", "hstmap.bag.wire", "hstmap.bag.home")
+    assert [name for name in late if name.startswith(own)] == []
