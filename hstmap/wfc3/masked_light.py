@@ -52,16 +52,12 @@ def _light_of_pixels(
 
 
 def _interpolated(table: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """Look distances up; the steps being even, at a quarter of the time of `numpy.interp`.
-
-    Beyond the table's last step but one the result is finite, and nothing else.
-    """
-    place = np.maximum(distance / _STEP_PIXELS - 0.5, 0.0)
-    below = np.floor(place)
-    place -= below
-    i = below.astype(np.intp)
-    place *= np.diff(table).take(i, mode="clip")
-    place += table.take(i, mode="clip")
+    """Look distances up; the steps being even, at a quarter of the time of `numpy.interp`."""
+    place = (distance / _STEP_PIXELS - 0.5).clip(0.0, len(table) - 1.0)
+    i = np.minimum(place.astype(np.intp), len(table) - 2)
+    place -= i
+    place *= np.diff(table).take(i)
+    place += table.take(i)
     return place
 
 
@@ -92,29 +88,16 @@ def masked_shares(
     of_light, of_area : numpy.ndarray
         float64, shape (n,), from 0 to 1.
     """
-    unused = windows.gather(mask)
-    unused |= windows.is_outside
+    unused = windows.gather(mask) | windows.is_outside
     # Nearly all windows have masked pixels; not so many have some that the circle covers.
     near = windows.distance2 < (radius + _BEYOND_COVER) ** 2
-    near &= unused
-    some = np.flatnonzero(near.any(axis=(0, 1)))
-    unused, distance = unused.take(some, axis=2), windows.distance2.take(some, axis=2)
-    np.sqrt(distance, out=distance)
+    some = np.flatnonzero((unused & near).any(axis=(0, 1)))
+    unused, distance = unused.take(some, axis=2), np.sqrt(windows.distance2.take(some, axis=2))
     # The share of a pixel inside the circle, exact where its edge is straight across it.
-    cover = radius - distance
-    cover += 0.5
-    np.minimum(np.maximum(cover, 0.0, out=cover), 1.0, out=cover)
+    cover = np.clip(radius - distance + 0.5, 0.0, 1.0)
     share = _light_of_pixels(wavelength_nm, math.ceil(radius) + _N_MORE_PIXELS, pixel_size_arcsec)
-    light = _interpolated(share, distance)
-    light *= cover
+    light = _interpolated(share, distance) * cover
     of_light, of_area = np.zeros((2, windows.index.shape[-1]))
-    of_light[some], of_area[some] = _masked_part(light, unused), _masked_part(cover, unused)
+    of_light[some] = (light * unused).sum(axis=(0, 1)) / light.sum(axis=(0, 1))
+    of_area[some] = (cover * unused).sum(axis=(0, 1)) / cover.sum(axis=(0, 1))
     return of_light, of_area
-
-
-def _masked_part(weight: np.ndarray, unused: np.ndarray) -> np.ndarray:
-    """Give the share of weights that lies on unused pixels; only their weights are left."""
-    total = weight.sum(axis=(0, 1))
-    weight *= unused
-    part: np.ndarray = weight.sum(axis=(0, 1)) / total
-    return part

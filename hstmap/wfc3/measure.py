@@ -273,11 +273,8 @@ def _or_around(dq: np.ndarray | None, windows: Windows, radius: float) -> np.nda
     """
     if dq is None:
         return np.zeros(windows.index.shape[-1], dtype=np.int32)
-    inside = windows.distance2 <= radius**2
-    inside &= ~windows.is_outside
-    bits = windows.gather(dq)
-    bits *= inside
-    combined: np.ndarray = np.bitwise_or.reduce(bits, axis=(0, 1))
+    inside = (windows.distance2 <= radius**2) & ~windows.is_outside
+    combined: np.ndarray = np.bitwise_or.reduce(windows.gather(dq) * inside, axis=(0, 1))
     return combined.astype(np.int32)
 
 

@@ -58,13 +58,10 @@ def pixel_area(
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     sip = _sip_of(wcs)
     if sip is None:
-        return np.ones(np.broadcast(x, y).shape)
-    u, v = np.broadcast_arrays(x + 1 - sip.crpix[0], y + 1 - sip.crpix[1])
-    u_ref, v_ref = _reference(sip, ltv)
-    # The reference pixel comes along: it is cheaper than an evaluation of its own.
-    area = _jacobian(polyval2d(np.append(u, u_ref), np.append(v, v_ref), _derivatives(sip)))
-    relative: NDArray[np.float64] = (area[:-1] / area[-1]).reshape(u.shape)
-    return relative
+        return np.ones(x.shape)
+    derivatives, reference_area = _distortion(sip, ltv)
+    u, v = x + 1 - sip.crpix[0], y + 1 - sip.crpix[1]
+    return _jacobian(polyval2d(u, v, derivatives)) / reference_area
 
 
 def pixel_area_map(
@@ -88,9 +85,9 @@ def pixel_area_map(
     if sip is None:
         return np.ones(shape, dtype=np.float32)
     u, v = np.arange(shape[1]) + 1 - sip.crpix[0], np.arange(shape[0]) + 1 - sip.crpix[1]
-    area = _jacobian(polygrid2d(v, u, _derivatives(sip).swapaxes(0, 1)))
-    area /= _jacobian(polyval2d(*_reference(sip, ltv), _derivatives(sip)))
-    return area.astype(np.float32)
+    derivatives, reference_area = _distortion(sip, ltv)
+    area = _jacobian(polygrid2d(v, u, derivatives.swapaxes(0, 1)))
+    return (area / reference_area).astype(np.float32)
 
 
 def _sip_of(wcs: Any) -> Any:
@@ -99,30 +96,27 @@ def _sip_of(wcs: Any) -> Any:
     return None if sip is None or sip.a is None or sip.b is None else sip
 
 
-def _reference(sip: Any, ltv: tuple[float, float]) -> tuple[float, float]:
-    """Return u and v of the pixel whose area is 1."""
-    # Position in the image = position on the detector + LTV.
-    return (
-        REFERENCE_PIXEL[0] + ltv[0] - sip.crpix[0],
-        REFERENCE_PIXEL[1] + ltv[1] - sip.crpix[1],
-    )
-
-
-def _derivatives(sip: Any) -> NDArray[np.float64]:
-    """Return df/du, df/dv, dg/du, dg/dv, so that one evaluation gives all four.
+def _distortion(sip: Any, ltv: tuple[float, float]) -> tuple[NDArray[np.float64], float]:
+    """Return the slopes of the distortion, and the area of the pixel that others are relative to.
 
     Returns
     -------
-    ndarray of float64, shape (m, m, 4)
-        Coefficients of u^p v^q, read-only; m is the order of f and g, whose slopes are of a lower
-        one.
+    derivatives : ndarray of float64, shape (m, m, 4)
+        Coefficients of u^p v^q of df/du, df/dv, dg/du and dg/dv, so that one evaluation gives all
+        four; read-only. m is the order of f and g, whose slopes are of a lower one.
+    reference_area : float
     """
-    # The images of a batch are of one detector, whose distortion is the same for many of them.
-    return _derivatives_of(*(tuple(map(tuple, values.tolist())) for values in (sip.a, sip.b)))
+    # Position in the image = position on the detector + LTV.
+    u, v = (float(REFERENCE_PIXEL[i] + ltv[i] - sip.crpix[i]) for i in (0, 1))
+    polynomials = (tuple(map(tuple, values.tolist())) for values in (sip.a, sip.b))
+    return _distortion_of(u, v, *polynomials)
 
 
+# The images of a batch are of one detector, whose distortion is the same for many of them.
 @lru_cache(maxsize=16)
-def _derivatives_of(*polynomials: tuple[tuple[float, ...], ...]) -> NDArray[np.float64]:
+def _distortion_of(
+    u: float, v: float, *polynomials: tuple[tuple[float, ...], ...]
+) -> tuple[NDArray[np.float64], float]:
     """Derive polynomials whose coefficients are given by the powers of u, and of v."""
     order = max(map(len, polynomials))
     derivatives = np.zeros((order, order, 4))
@@ -135,7 +129,7 @@ def _derivatives_of(*polynomials: tuple[tuple[float, ...], ...]) -> NDArray[np.f
     if order > 1 and not (derivatives[-1].any() or derivatives[:, -1].any()):
         derivatives = derivatives[:-1, :-1]
     derivatives.flags.writeable = False
-    return derivatives
+    return derivatives, float(_jacobian(polyval2d(u, v, derivatives)))
 
 
 def _jacobian(slopes: Any) -> NDArray[np.float64]:
