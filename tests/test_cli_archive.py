@@ -85,7 +85,10 @@ def test_headers_are_told_with_the_keywords_asked_for(images, tmp_path, capsys):
     out = tmp_path / "info"
     options = ("--engine", "inprocess", "--keyword", "filter", "--keyword", "EXTNAME")
     assert hstmap("info", images, "-o", out, *options) == 0
-    assert "3 read now" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 read now" in said
+    assert "HDUs      18; no error" in said
+    assert f"pandas.read_parquet('{out}/info.parquet')" in said
     table = pd.read_parquet(out / "info.parquet")
     assert len(table) == 3 * 6
     assert set(table["EXTNAME"].dropna()) == {"SCI", "ERR", "DQ", "SAMP", "TIME"}
@@ -115,6 +118,7 @@ def test_files_that_are_none_have_a_row_that_says_so(images, tmp_path, capsys):
     table = pd.read_parquet(tmp_path / "info" / "info.parquet")
     assert table["file"].nunique() == 7
     assert (table["error"] != "").sum() == 3
+    assert "3 rows tell of an error, in their column error" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,10 @@ REFUSED = [
     ("export out -o /dev/full --format csv", "/dev/full: is a device or a pipe: name a file"),
     ("export out -o list.csv/x.csv", "is a file where a folder is needed"),
     ("simulate -o /proc/new --n 1", "below /proc"),
+    (
+        "plan --images 9 --prices us-east-1-2018",
+        "have no arm64: give --architecture x86_64, or other prices",
+    ),
     ("plan --images 0", "0 is less than 1"),
     ("plan images --limit -1", "-1 is less than 1"),
     ("plan --images 10 --workers 0", "0 is less than 1"),

@@ -132,8 +132,8 @@ def price(usage: Usage, prices: PriceTable, architecture: str) -> Bill:
     """
     if architecture not in prices.lambda_gb_s_usd:
         raise UsageError(
-            f"the prices {prices.name} have no {architecture}; "
-            f"they have {', '.join(sorted(prices.lambda_gb_s_usd))}"
+            f"the prices {prices.name} have no {architecture}: give --architecture "
+            f"{' or '.join(sorted(prices.lambda_gb_s_usd))}, or other prices"
         )
     gb_s_usd = prices.lambda_gb_s_usd[architecture]
     compute, init, by_purpose, billed_ms = _gb_seconds(usage.calls, prices)

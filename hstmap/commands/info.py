@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from hstmap.bag.engine import make_engine
     from hstmap.bag.progress import Progress
     from hstmap.commands.engines import engine_options
+    from hstmap.commands.reports import open_line
     from hstmap.config import load_settings
     from hstmap.fits_info import InfoOptions, run_info
 
@@ -65,7 +66,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     nbytes_read = result.requests.nbytes_read
     share = nbytes_read / result.nbytes_files if result.nbytes_files else 0.0
     console.say(f"files     {result.n_files:,} ({result.n_read:,} read now)")
-    console.say(f"HDUs      {result.n_rows:,}; {result.n_errors:,} rows tell of an error")
+    errors = f"{result.n_errors:,} rows tell of an error, in their column error"
+    console.say(f"HDUs      {result.n_rows:,}; {errors if result.n_errors else 'no error'}")
     console.say(f"bytes     {nbytes_read / 1e6:,.1f} MB read, {share:.1%} of theirs")
     console.say(f"results   {result.url}")
+    console.say(open_line(result.url))
     return int(result.n_errors > 0)

@@ -11,7 +11,7 @@ from hstmap.wfc3.schema import FAILED_OUTCOMES, OUTCOMES
 if TYPE_CHECKING:
     from hstmap.summary import Summary
 
-__all__ = ["exit_status", "outcomes_line", "summary_lines"]
+__all__ = ["exit_status", "open_line", "outcomes_line", "summary_lines"]
 
 
 def exit_status(outcomes: Mapping[str, int]) -> int:
@@ -65,8 +65,23 @@ def summary_lines(summary: Summary) -> list[str]:
         f"sources   {summary.n_sources:,}{files}",
         f"results   {summary.sources_url}",
         f"          {summary.images_url}",
-        f'open with python -c "import pandas; print(pandas.read_parquet({summary.sources_url!r}))"',
+        open_line(summary.sources_url),
     ]
+
+
+def open_line(url: str) -> str:
+    """Say how to look at a table.
+
+    Parameters
+    ----------
+    url : str
+        Of a Parquet file, or of a folder of them.
+
+    Returns
+    -------
+    str
+    """
+    return f'open with python -c "import pandas; print(pandas.read_parquet({url!r}))"'
 
 
 def _wrapped(title: str, items: Iterable[str]) -> list[str]:

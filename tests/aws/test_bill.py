@@ -166,7 +166,7 @@ def test_what_report_lines_and_workers_disagree_on_is_said():
 
 
 def test_what_cannot_be_priced_is_refused():
-    with pytest.raises(UsageError, match="no arm64; they have x86_64"):
+    with pytest.raises(UsageError, match="no arm64: give --architecture x86_64"):
         price(Usage(), THEN, "arm64")
     with pytest.raises(UsageError, match="no record"):
         Usage.from_dict({"n_get": 3})
