@@ -181,3 +181,26 @@ def test_the_command_plans_a_folder_without_pyarrow(tmp_path: Path) -> None:
         [sys.executable, "-c", COMMAND, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert answer.stdout.splitlines()[-1] == "set()"
+
+
+RUN = """
+import sys
+from hstmap.archive.sources import resolve_sources
+from hstmap.bag.engine import EngineOptions, make_engine
+from hstmap.batch import RunParameters
+from hstmap.pipeline import BATCH_MODULES, RunOptions, plan_run, run_map
+folder, options = sys.argv[1], RunOptions()
+manifest = resolve_sources([folder])
+plan = plan_run(manifest, f"{folder}/out", RunParameters(), options)
+with make_engine("lithops", EngineOptions(n_workers=1, preload=BATCH_MODULES)) as engine:
+    print(run_map(plan, manifest, engine, options).outcomes)
+print({"pyarrow", "numpy", "pandas", "astropy", "sep", "boto3", "tqdm"} & set(sys.modules))
+"""
+
+
+def test_a_client_needs_no_pyarrow_from_its_beginning_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "i00000aaq_flt.fits").write_bytes(b"none")
+    answer = subprocess.run(
+        [sys.executable, "-c", RUN, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.splitlines() == ["{'failed': 1}", "set()"]
