@@ -21,6 +21,11 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import hstmap
+from hstmap.aws.package import Target
+from hstmap.aws.settings import aws_settings
+from hstmap.cli import Console
+from hstmap.commands.deploy import _package as package_to_deploy
+from hstmap.errors import UsageError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.11.2", "3.11.9", "3.12.0", "3.13.0")
@@ -271,3 +276,20 @@ def test_the_command_is_installed(wheel: zipfile.ZipFile) -> None:
     config = configparser.ConfigParser()
     config.read_string(wheel.read(name).decode())
     assert dict(config["console_scripts"]) == {"hstmap": "hstmap.cli:main"}
+
+
+def test_what_is_installed_here_is_not_sent_to_another_kind_of_processor(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here = Target.here().architecture
+    other = ({"arm64", "x86_64"} - {here}).pop()
+    config = {"aws": {"region": "us-east-1"}, "aws_lambda": {"architecture": other}}
+    settings = aws_settings(config, account_id="123456789012")
+    wanted = rf"is for {here}: build it, by runtime/build --zip --arch {other} \(on a loopback AWS"
+    with pytest.raises(UsageError, match=wanted):
+        package_to_deploy(settings, tmp_path, Console(quiet=True))
+    # One that was built for it is taken.
+    (tmp_path / "runtime" / "dist").mkdir(parents=True)
+    target = Target(architecture=other)
+    built = Path("runtime", "dist", f"hstmap-{hstmap.__version__}-{target.tag}.zip")
+    built.write_bytes(b"a zip")
+    assert package_to_deploy(settings, tmp_path, Console(quiet=True)) == built

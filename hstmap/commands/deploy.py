@@ -90,10 +90,12 @@ def _package(settings: AwsSettings, scratch: Path, console: Console) -> Path:
     built = _BUILT / f"hstmap-{hstmap.__version__}-{target.tag}.zip"
     if built.is_file():
         return built
-    if Target.here() != target:
+    here = Target.here()
+    if here != target:
         raise UsageError(
-            f"there is no {built}, and what is installed here is not for {target.architecture}: "
-            f"build it, by runtime/build --zip --arch {target.architecture}"
+            f"there is no {built}, and what is installed here is for {here.architecture}: "
+            f"build it, by runtime/build --zip --arch {target.architecture} (on a loopback AWS set "
+            f"architecture to {here.architecture} instead)"
         )
     console.say(f"package   built    of what is installed here; there is no {built}")
     return build_installed(scratch)
