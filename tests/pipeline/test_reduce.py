@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import tempfile
 from itertools import pairwise
@@ -354,14 +355,13 @@ def test_a_client_that_is_killed_on_the_way_leaves_no_summary_that_seems_whole(
     out, before, n_moved, monkeypatch
 ):
     reduce_run(str(out), rows_a_file=before)
-    moved = []
+    allowed = itertools.count()  # files move in threads: each takes its number before it moves
 
     def move(store, key, new_key):
-        if len(moved) >= n_moved:
+        if next(allowed) >= n_moved:
             raise KeyboardInterrupt
         with pytest.raises((OSError, ValueError), match="000000_incomplete_reduce_again"):
             pd.read_parquet(out / "sources")
-        moved.append(new_key)
         real(store, key, new_key)
 
     real = summary_module.move
