@@ -25,7 +25,7 @@ from benchmarks.faults import (
 from hstmap.aws.local import FAULT_KINDS, Fault
 from hstmap.bag.ledger import read_attempts
 from hstmap.cli import main
-from hstmap.commands import engines, spending
+from hstmap.commands import call_limits, engines
 from hstmap.storage import open_store
 from hstmap.wfc3.simulate import make_sample
 
@@ -137,8 +137,8 @@ def test_a_run_that_nobody_gave_a_time_limit_misses_its_dead_workers_soon(
     deployment, tmp_path, monkeypatch, capsys
 ):
     """All three workers die in the middle of their first call, and say nothing."""
-    monkeypatch.setattr(spending, "_LEAST_ATTEMPT_S", 2.0)  # else it is 20 s,
-    monkeypatch.setattr(spending, "_PATIENCE", 1.0)  # or five times what is expected
+    monkeypatch.setattr(call_limits, "_LEAST_ATTEMPT_S", 2.0)  # else it is 20 s,
+    monkeypatch.setattr(call_limits, "_PATIENCE", 1.0)  # or five times what is expected
     usual = engines.engine_options
     monkeypatch.setattr(
         engines, "engine_options",
