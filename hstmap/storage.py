@@ -47,7 +47,7 @@ from hstmap.storage_backend import (
 )
 from hstmap.storage_counts import RequestCounts, tell
 from hstmap.storage_errors import EmptyRangeError, ObjectExistsError, storage_error
-from hstmap.storage_mapped import map_range
+from hstmap.storage_mapped import map_file
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
@@ -350,14 +350,14 @@ class Store:
     def _get(self, key: str, options: GetOptions) -> tuple[memoryview, ObjectInfo]:
         path = self._path(key)
         with self._request(key, RequestCounts(n_get=1)):
-            result = obstore.get(self._backend, path, options=options)
-            mapped = None
-            if self._scheme == "file":
-                mapped = map_range(Path("/", path), result.range, result.meta["size"])
-            # No copy: it would stop a worker's other threads.
-            data = memoryview(result.bytes()) if mapped is None else mapped
+            found = map_file(path, options) if self._scheme == "file" else None
+            if found is None:
+                result = obstore.get(self._backend, path, options=options)
+                # No copy: it would stop a worker's other threads.
+                found = memoryview(result.bytes()), result.meta
+        data, meta = found
         self._count(RequestCounts(nbytes_read=len(data)))
-        return data, self._info(result.meta)
+        return data, self._info(meta)
 
     def _path(self, key: str) -> str:
         """Return the backend's path of `key`; a key that obstore would bend is refused."""

@@ -6,15 +6,14 @@ A worker imports what is needed for that and nothing else.
 
 from __future__ import annotations
 
-import threading
 import time
 import traceback
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from hstmap.batch import (
     Batch,
@@ -32,11 +31,12 @@ from hstmap.errors import (
     RejectedImageError,
     StorageError,
 )
+from hstmap.image_files import ImageFiles, Stores, fetch, fetched_ahead
 from hstmap.ranged import RangedFile
-from hstmap.storage import RequestCounts, StorageOptions, Store, open_store, split_url
+from hstmap.storage import open_store
 from hstmap.wfc3.catalog import concatenate, parquet_part
 from hstmap.wfc3.detect import Detection, extract, subtract_background
-from hstmap.wfc3.image import Image, first_nbytes, read_image
+from hstmap.wfc3.image import Image, read_image
 from hstmap.wfc3.measure import Sources, measure
 from hstmap.wfc3.noise import EmptyApertures, measure_empty_apertures
 from hstmap.wfc3.photometry import aperture_shares
@@ -44,12 +44,6 @@ from hstmap.wfc3.schema import TIMED_STEPS
 from hstmap.wfc3.wcs import footprint
 
 __all__ = ["Measured", "make_catalog", "measure_image", "run_batch"]
-
-#: Images that are fetched ahead: at 75 MB/s a connection one arrives in 140 ms, in which more than
-#: two are measured.
-_N_AHEAD: Final = 3
-#: The same of local files, whose bytes are a tenth of that away.
-_N_AHEAD_LOCAL: Final = 1
 
 
 class _Stopwatch:
@@ -68,77 +62,16 @@ class _Stopwatch:
             self.times[f"{name}_s"] += time.perf_counter() - started
 
 
-@dataclass
-class _Fetched:
-    """The first bytes of an image and of its weights, or why there are none."""
-
-    file: RangedFile | None = None
-    weights: RangedFile | None = None
-    error: StorageError | None = None
-
-
-class _Stores:
-    """Stores by their URL, opened once a batch."""
-
-    def __init__(self, options: StorageOptions) -> None:
-        self._options = options
-        self._stores: dict[str, Store] = {}
-        self._opening = threading.Lock()
-
-    def open(self, url: str, n_first: int) -> RangedFile:
-        """Open an object with its first bytes fetched."""
-        root, key = split_url(url)
-        # Of two that a place was opened as, one would be lost, with what it has counted.
-        with self._opening:
-            if root not in self._stores:
-                self._stores[root] = open_store(root, self._options)
-        return self._stores[root].open_ranged(key, n_first)
-
-    def counts(self) -> RequestCounts:
-        """Add up what was asked of all of them."""
-        return sum((store.counts for store in self._stores.values()), RequestCounts())
-
-
-def _fetch(stores: _Stores, image: ImageKey) -> _Fetched:
-    """Get the bytes of an image that are sure to be needed."""
-    try:
-        n_first = first_nbytes(_product_of(image.url))
-        weights = stores.open(image.weight_url, n_first) if image.weight_url else None
-        return _Fetched(stores.open(image.url, n_first), weights)
-    except StorageError as error:
-        return _Fetched(error=error)
-
-
-def _product_of(url: str) -> str:
-    """Guess the product from a file's name: ``.../x_flt.fits.gz`` is an ``flt``."""
-    stem = url.rsplit("/", 1)[-1].split(".", 1)[0]
-    return stem.rpartition("_")[2] if "_" in stem else ""
-
-
-def _fetched_ahead(
-    stores: _Stores, images: Sequence[ImageKey], watch: _Stopwatch
-) -> Iterator[tuple[ImageKey, _Fetched]]:
-    """Yield images with their bytes, of which the next ones are already under way."""
-
-    def waited_for(fetched: Future[_Fetched]) -> _Fetched:
+def _waited_for(
+    files: Iterator[tuple[ImageKey, ImageFiles]], watch: _Stopwatch
+) -> Iterator[tuple[ImageKey, ImageFiles]]:
+    """Time how long the next files take to be there."""
+    while True:
         with watch.step("wait"):
-            return fetched.result()
-
-    n_ahead = _N_AHEAD if any("://" in image.url for image in images) else _N_AHEAD_LOCAL
-    with ThreadPoolExecutor(n_ahead, thread_name_prefix="fetch") as pool:
-        waiting: deque[tuple[ImageKey, Future[_Fetched]]] = deque()
-        todo = iter(images)
-        try:
-            for image in todo:
-                waiting.append((image, pool.submit(_fetch, stores, image)))
-                if len(waiting) > n_ahead:
-                    due, fetched = waiting.popleft()
-                    yield due, waited_for(fetched)
-            while waiting:
-                due, fetched = waiting.popleft()
-                yield due, waited_for(fetched)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            found = next(files, None)
+        if found is None:
+            return
+        yield found
 
 
 class Measured(NamedTuple):
@@ -275,29 +208,27 @@ def _failure(image: ImageKey, error: Exception, debug: bool) -> dict[str, Any]:
 
 
 def _do_image(
-    image: ImageKey, fetched: _Fetched, batch: Batch, catalogs: CatalogFiles
+    image: ImageKey, files: ImageFiles, batch: Batch, catalogs: CatalogFiles
 ) -> tuple[dict[str, Any], Sources | None]:
     """Do one image: its catalogue, row and sources. Never raises for what is in a file."""
     watch = _Stopwatch()
     sources: Sources | None = None
     try:
-        if fetched.file is None:
-            raise fetched.error or StorageError(image.url, "it was not fetched")
-        measured = measure_image(
-            (fetched.file, fetched.weights), image.url, batch.parameters, watch
-        )
+        if files.image is None:
+            raise files.error or StorageError(image.url, "it was not fetched")
+        measured = measure_image((files.image, files.weights), image.url, batch.parameters, watch)
         sources = measured.sources
         row = image_row(image, "ok" if len(sources["number"]) else "empty", **_facts(measured))
     # The worker's boundary: whatever one image does must not stop the others.
     except Exception as error:  # noqa: BLE001
         sources = None
         row = _failure(image, error, batch.debug)
-    if fetched.file is not None:
-        info = fetched.file.info
+    if files.image is not None:
+        info = files.image.info
         row |= {
             "etag": info.etag or "",
             "nbytes": info.nbytes,
-            "nbytes_read": fetched.file.nbytes_read,
+            "nbytes_read": files.image.nbytes_read,
         }
     if sources is not None:
         with watch.step("write"):
@@ -322,7 +253,7 @@ def make_catalog(image: ImageKey, batch: Batch) -> tuple[dict[str, Any], bytes |
     """
     made: list[bytes] = []
     catalogs = CatalogFiles(replace(batch, catalogs="image"), lambda _, data: made.append(data))
-    row, _ = _do_image(image, _fetch(_Stores(batch.source_options), image), batch, catalogs)
+    row, _ = _do_image(image, fetch(Stores(batch.source_options), image), batch, catalogs)
     return row, made[0] if made else None
 
 
@@ -344,7 +275,7 @@ def run_batch(batch: Batch) -> BatchReport:
         If the part or a catalogue could not be written: another attempt may do it.
     """
     started, cpu_started = time.perf_counter(), time.process_time()
-    stores = _Stores(batch.source_options)
+    stores = Stores(batch.source_options)
     out = open_store(batch.out, batch.out_options)
     part = part_key(batch)
     rows: list[dict[str, Any]] = []
@@ -355,8 +286,8 @@ def run_batch(batch: Batch) -> BatchReport:
         catalogs = CatalogFiles(
             batch, lambda key, data: written.append(writer.submit(out.put, key, data))
         )
-        for image, fetched in _fetched_ahead(stores, batch.images, watch):
-            row, sources = _do_image(image, fetched, batch, catalogs)
+        for image, files in _waited_for(fetched_ahead(stores, batch.images), watch):
+            row, sources = _do_image(image, files, batch, catalogs)
             rows.append(row | {"part": part})
             if sources is not None:
                 tables.append(sources)

@@ -6,12 +6,16 @@ import mmap
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from hstmap.errors import StorageError
 from hstmap.storage import open_store
-from hstmap.storage_mapped import MAPPED_FROM_NBYTES, map_range
+from hstmap.storage_mapped import MAPPED_FROM_NBYTES, map_file
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
 
 DATA = os.urandom(MAPPED_FROM_NBYTES) + b"the rest"
 linux_only = pytest.mark.skipif(
@@ -26,39 +30,74 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
+def backend_path(path: Path) -> str:
+    return str(path).lstrip("/")
+
+
 @linux_only
 def test_a_mapping_holds_the_bytes_and_cannot_be_written(path: Path) -> None:
-    view = map_range(path, (0, MAPPED_FROM_NBYTES), len(DATA))
-    assert view is not None
+    found = map_file(backend_path(path), {"range": (0, MAPPED_FROM_NBYTES)})
+    assert found is not None
+    view, _ = found
     assert view == DATA[:MAPPED_FROM_NBYTES]
     assert view.readonly
 
 
+@linux_only
+@pytest.mark.parametrize("options", [{}, {"range": (0, 2 * len(DATA))}])
+def test_all_of_a_file_is_mapped_where_that_or_more_is_asked_for(
+    path: Path, options: GetOptions
+) -> None:
+    found = map_file(backend_path(path), options)
+    assert found is not None
+    assert found[0] == DATA
+
+
+@linux_only
+@pytest.mark.parametrize("name", ["plain.fits", "a b.fits", "100%25 é~#?.fits"])
+@pytest.mark.parametrize("modified_ns", [1_700_000_000_123_456_789, 5, -1_500, 2**33 * 10**9])
+def test_a_mapped_file_is_the_one_that_was_listed(
+    tmp_path: Path, name: str, modified_ns: int
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(DATA)
+    os.utime(path, ns=(0, modified_ns))
+    store = open_store(str(tmp_path))
+    (listed,) = store.list()
+    with store.open_ranged(name, len(DATA)) as file:
+        assert isinstance(file.view(0, 10).obj, mmap.mmap)
+        assert file.info == listed == store.head(name)
+    assert store.get_range(name, 0, len(DATA), listed.etag) == DATA
+
+
 @pytest.mark.parametrize(
-    ("stretch", "size"),
+    "options",
     [
-        ((0, 1000), len(DATA)),
-        ((8, len(DATA)), len(DATA)),
-        ((0, len(DATA)), len(DATA) + 1),
-        ((0, len(DATA) - 1), len(DATA) - 1),
+        {"range": (0, 1000)},
+        {"range": (8, len(DATA))},
+        {"range": {"offset": 0}},
+        {"range": (0, len(DATA)), "if_match": '"of-another-version"'},
     ],
-    ids=["short", "not from the start", "smaller than believed", "larger than believed"],
+    ids=["short", "not from the start", "in other words", "another version"],
 )
 def test_what_is_not_worth_it_or_not_sure_is_left_to_others(
-    path: Path, stretch: tuple[int, int], size: int
+    path: Path, options: GetOptions
 ) -> None:
-    assert map_range(path, stretch, size) is None
+    assert map_file(backend_path(path), options) is None
 
 
-def test_a_file_that_is_gone_is_left_to_others(tmp_path: Path) -> None:
-    assert map_range(tmp_path / "gone", (0, len(DATA)), len(DATA)) is None
+def test_what_is_no_file_or_a_small_one_is_left_to_others(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"a few bytes")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("gone", "small", "pipe", ""):
+        assert map_file(backend_path(tmp_path / name), {"range": (0, len(DATA))}) is None
 
 
 def test_a_system_that_cannot_read_ahead_maps_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(mmap, "MADV_WILLNEED", raising=False)
-    assert map_range(path, (0, len(DATA)), len(DATA)) is None
+    assert map_file(backend_path(path), {}) is None
     assert open_store(str(path.parent)).get(path.name) == DATA
 
 

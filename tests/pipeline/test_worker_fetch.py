@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hstmap import worker
+from hstmap import image_files, worker
 from hstmap.batch import Batch, ImageKey, RunParameters
 from hstmap.errors import RejectedImageError
 from hstmap.parts import part_images
@@ -23,9 +23,9 @@ class Fetches:
 
     started: list[str] = field(default_factory=list)
 
-    def __call__(self, _stores: object, image: ImageKey) -> worker._Fetched:
+    def __call__(self, _stores: object, image: ImageKey) -> image_files.ImageFiles:
         self.started.append(image.rootname)
-        return worker._Fetched()
+        return image_files.ImageFiles()
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,11 @@ def test_remote_images_are_fetched_further_ahead_than_local_ones(
     monkeypatch: pytest.MonkeyPatch, url: str, n_ahead: int
 ) -> None:
     fetches = Fetches()
-    monkeypatch.setattr(worker, "_fetch", fetches)
+    monkeypatch.setattr(image_files, "fetch", fetches)
     images = [ImageKey(f"i{n}", url.format(f"i{n}")) for n in range(8)]
-    stores = worker._Stores(StorageOptions())
+    stores = image_files.Stores(StorageOptions())
     done = []
-    for image, _ in worker._fetched_ahead(stores, images, worker._Stopwatch(("wait",))):
+    for image, _ in image_files.fetched_ahead(stores, images):
         done.append(image.rootname)
         assert len(fetches.started) <= len(done) + n_ahead
     assert done == sorted(fetches.started) == [image.rootname for image in images]

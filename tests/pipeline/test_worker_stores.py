@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hstmap import worker
+from hstmap import image_files
 from hstmap.storage import StorageOptions, open_store
 
 
@@ -27,8 +27,8 @@ def test_fetches_that_begin_together_share_a_store(tmp_path, monkeypatch, n_root
         waits.wait(0.05)  # so that whoever looks meanwhile finds nothing there
         return open_store(root, options)
 
-    monkeypatch.setattr(worker, "open_store", open_slowly)
-    stores = worker._Stores(StorageOptions())
+    monkeypatch.setattr(image_files, "open_store", open_slowly)
+    stores = image_files.Stores(StorageOptions())
 
     def fetch(i):
         all_there.wait(10)
