@@ -293,9 +293,9 @@ def _peers(result: Result) -> Iterator[str]:
     """Yield the newest comparison with all others in full."""
     figures = result.figures
     yield f"All of {result.date[:10]}, with {figures['n_workers']} workers, warm."
-    yield "All processes are those of the client as well: hstmap's has Lithops and pyarrow loaded."
-    yield "What processes share is counted once, in parts, but for the peak RSS, where it counts in"
-    yield "full for each: hstmap's workers share what they import."
+    yield "All processes are those of the client as well: hstmap's has Lithops loaded. What processes"
+    yield "share is counted once, in parts, but for the peak RSS, where it counts in full for each:"
+    yield "hstmap's workers share what they import."
     yield ""
     yield (
         "| | images/s | start included | CPU, ms an image | all processes, MB | one worker, MB "
