@@ -293,7 +293,7 @@ def _peers(result: Result) -> Iterator[str]:
     """Yield the newest comparison with all others in full."""
     figures = result.figures
     yield f"All of {result.date[:10]}, with {figures['n_workers']} workers, warm."
-    yield "All processes are those of the client as well: hstmap's has Lithops loaded. What processes"
+    yield "All processes are those of the client as well: hstmap's has Lithops loaded. What they"
     yield "share is counted once, in parts, but for the peak RSS, where it counts in full for each:"
     yield "hstmap's workers share what they import."
     yield ""
